@@ -1,0 +1,1 @@
+"""The configuration language: text to declarations. Opens nothing, decodes nothing."""

@@ -1,0 +1,104 @@
+"""What can go wrong, as one tree. No HTTP numbers here: see `server.errors` for the status table.
+
+`message` is for the caller and may be shown to anybody; `detail` is for the log.
+"""
+
+
+class SafelightError(Exception):
+    """Base of every error that Safelight raises on purpose."""
+
+    def __init__(self, message: str, *, detail: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+
+
+class ConfigError(SafelightError):
+    """The configuration file cannot be used; the message holds every complaint, a line each."""
+
+
+class BadRequest(SafelightError):
+    """The request itself is wrong: its URL, its parameters or its image specification."""
+
+
+class SpecError(BadRequest):
+    """A thumbnail specification, option list or edit that does not parse."""
+
+
+class UriTooLong(BadRequest):
+    """The request target is longer than we accept."""
+
+
+class Forbidden(SafelightError):
+    """The request is understood and refused."""
+
+
+class OutsideOfRoot(Forbidden):
+    """A storage key that would leave its root directory."""
+
+
+class NotFound(SafelightError):
+    """What the request names does not exist."""
+
+
+class NoSuchFile(NotFound):
+    """No file under that key."""
+
+
+class TooLarge(SafelightError):
+    """More bytes or pixels than a limit allows."""
+
+
+class MemoryLimitExceeded(TooLarge):
+    """The image data of one request exceeds its memory limit."""
+
+    def __init__(self, message: str = "memory limit exceeded", *, detail: str | None = None) -> None:
+        super().__init__(message, detail=detail)
+
+
+class UnsupportedMedia(SafelightError):
+    """Input that no decoder accepts."""
+
+
+class ImageError(SafelightError):
+    """The image core failed on an input that it should have mastered."""
+
+
+class StorageError(SafelightError):
+    """A storage refused or failed for a reason that is not the client's fault."""
+
+
+class Busy(SafelightError):
+    """No capacity now; worth repeating after `retry_after_s` seconds."""
+
+    def __init__(self, message: str, *, retry_after_s: int = 1, detail: str | None = None) -> None:
+        super().__init__(message, detail=detail)
+        self.retry_after_s = retry_after_s
+
+
+class Timeout(SafelightError):  # noqa: N818 (the name used everywhere in the project)
+    """A deadline has passed."""
+
+
+class SetupError(SafelightError):
+    """The configuration asks for something that this request does not have."""
+
+
+class VariableNotDefined(SetupError):
+    """A template or condition names a variable that nothing sets."""
+
+
+class PathNotDefined(SetupError):
+    """A statement names a `path` that the configuration does not define."""
+
+
+class PathRenderingError(SetupError):
+    """A variable of a path template cannot be computed."""
+
+
+class ImageNotLoaded(SetupError):
+    """A statement names an image that no earlier statement has provided."""
+
+
+class S3NotConfigured(SetupError):
+    """An S3 statement without an `s3` client to use."""

@@ -1,0 +1,1 @@
+"""The image core: bytes and specifications in, encoded images out. Knows no HTTP and no configuration."""

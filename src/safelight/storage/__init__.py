@@ -1,0 +1,1 @@
+"""Bytes under keys. Knows no images and no HTTP server."""

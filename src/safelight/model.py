@@ -1,0 +1,200 @@
+"""The whole domain on one screen: what a request carries, the steps of an endpoint, and what they share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from safelight.blob import Blob, MemoryBlob
+from safelight.engine.base import Engine
+from safelight.errors import ImageNotLoaded, MemoryLimitExceeded
+from safelight.template import Template
+from safelight.url import Url
+from safelight.variables import Variables
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request as received. `raw_path` and `raw_query` are still percent-encoded, header names lower case.
+
+    `query` is the decoded query, a later duplicate winning, None for a key without `=`.
+    """
+
+    method: str
+    raw_path: str
+    raw_query: str
+    query: Mapping[str, str | None]
+    headers: Mapping[str, str]
+
+    @property
+    def uri(self) -> str:
+        """Raw path and query: what a URL signature covers."""
+        return f"{self.raw_path}?{self.raw_query}" if self.raw_query else self.raw_path
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where an image was found or stored: its rendered path, without root or prefix, and its URL."""
+
+    path: str
+    url: Url
+
+
+@dataclass(frozen=True, slots=True)
+class NamedImage:
+    """Image data and what is known about it; unknown facts are None. Sizes in pixels."""
+
+    data: Blob
+    mime_type: str | None = None
+    width: int | None = None
+    height: int | None = None
+    source: Location | None = None
+    stored: Location | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an output makes of a request."""
+
+    body: Blob
+    content_type: str
+    status: int = 200
+    cache_control: str | None = None
+
+
+class MemoryBudget:
+    """Bytes of image data that one request may still take (reference/imagestore 8.3)."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.remaining = max_bytes
+
+    def charge(self, size: int) -> None:
+        """Raises: MemoryLimitExceeded when `size` bytes are more than is left; exactly as many are fine."""
+        if size > self.remaining:
+            raise MemoryLimitExceeded
+        self.remaining -= size
+
+    def release(self, size: int) -> None:
+        """Give back what a replaced image held."""
+        self.remaining += size
+
+
+class Images(dict[str, NamedImage]):
+    """The images of one request by name, charged against its memory budget."""
+
+    def __init__(self, budget: MemoryBudget) -> None:
+        super().__init__()
+        self.budget = budget
+
+    def load(self, name: str, image: NamedImage) -> None:
+        """Add or replace an image. Raises: MemoryLimitExceeded."""
+        replaced = self.get(name)
+        self.budget.charge(image.data.size)
+        if replaced is not None and replaced.data is not image.data:
+            self.budget.release(replaced.data.size)
+        self[name] = image
+
+    def __missing__(self, name: str) -> NamedImage:
+        raise ImageNotLoaded(f"image '{name}' not loaded")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestState:
+    """What the steps of one request read and leave for each other."""
+
+    request: Request
+    body: Blob
+    images: Images
+    variables: Variables
+
+
+class Step(Protocol):
+    """One validator, source, processor or store, ready to run."""
+
+    async def run(self, state: RequestState) -> None:
+        """Do it. Raises: any SafelightError, which ends the request."""
+        ...
+
+
+class Output(Protocol):
+    """Turns the finished state into the answer."""
+
+    async def answer(self, state: RequestState) -> Answer:
+        """Raises: SetupError when what it should send was never loaded or stored."""
+        ...
+
+
+class PathMatcher(Protocol):
+    """Decides whether an endpoint serves a request."""
+
+    def match(self, request: Request) -> "Captures | None":
+        """Raises: BadRequest for text that is no UTF-8, SetupError for captures that do not add up."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Captures:
+    """Decoded variables of the matchers, and `path`, the rest of the URL that no matcher consumed."""
+
+    values: Mapping[str, str]
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One declared endpoint, ready to serve: its steps in the order in which they run."""
+
+    verb: str
+    name: str
+    matcher: PathMatcher
+    validators: tuple[Step, ...]
+    sources: tuple[Step, ...]
+    processors: tuple[Step, ...]
+    stores: tuple[Step, ...]
+    output: Output
+    hashes_input: bool = False
+
+
+class Counters(Protocol):
+    """Statistics, shared by all processes of a server."""
+
+    def add(self, name: str, amount: int = 1) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What declared statements need to become steps."""
+
+    paths: Mapping[str, Template]
+    engine: Engine
+    counters: Counters
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """A built configuration."""
+
+    endpoints: tuple[Endpoint, ...]
+    resources: Resources
+
+    def match(self, request: Request) -> tuple[Endpoint, Captures] | None:
+        """The first endpoint, in file order, whose verb and matchers all agree (reference 3.1)."""
+        verb = "get" if request.method == "HEAD" else request.method.lower()
+        for endpoint in self.endpoints:
+            if endpoint.verb == verb:
+                captures = endpoint.matcher.match(request)
+                if captures is not None:
+                    return endpoint, captures
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class NoCounters:
+    """For runs without statistics."""
+
+    values: dict[str, int] = field(default_factory=dict[str, int])
+
+    def add(self, name: str, amount: int = 1) -> None:
+        self.values[name] = self.values.get(name, 0) + amount
+
+
+EMPTY = MemoryBlob(b"")

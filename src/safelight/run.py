@@ -1,0 +1,46 @@
+"""Run one endpoint: validate, source, process, store, output."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from safelight.blob import Blob
+from safelight.model import Answer, Captures, Endpoint, Images, MemoryBudget, Request, RequestState
+from safelight.variables import Variables
+
+HASH_INLINE_BYTES = 1 << 20
+
+ReadBody = Callable[[], Awaitable[Blob]]
+
+
+async def run(
+    endpoint: Endpoint, captures: Captures, request: Request, read_body: ReadBody, max_bytes: int
+) -> Answer:
+    """Serve `request` by the endpoint that matched it.
+
+    The body is read first, whatever the method; a failing step ends the request, and stores already done
+    stay done (reference/imagestore section 0). `max_bytes`: image data and body of this request.
+    Raises: any SafelightError.
+    """
+    state = await begin(endpoint, captures, request, await read_body(), max_bytes)
+    for validator in endpoint.validators:
+        await validator.run(state)
+    for source in endpoint.sources:
+        await source.run(state)
+    for processor in endpoint.processors:
+        await processor.run(state)
+    for store in endpoint.stores:
+        await store.run(state)
+    return await endpoint.output.answer(state)
+
+
+async def begin(
+    endpoint: Endpoint, captures: Captures, request: Request, body: Blob, max_bytes: int
+) -> RequestState:
+    """The state in which the first step finds the request. Raises: MemoryLimitExceeded."""
+    budget = MemoryBudget(max_bytes)
+    budget.charge(body.size)
+    if endpoint.hashes_input and body.size > HASH_INLINE_BYTES:
+        await asyncio.to_thread(lambda: body.sha256)
+    images = Images(budget)
+    variables = Variables(captures.values, captures.path, request.query, body, images)
+    return RequestState(request, body, images, variables)

@@ -1,0 +1,210 @@
+"""Files below a root directory: contained, atomic, durable.
+
+A key is walked part by part through directory descriptors, and after every link that is followed the place
+reached must still lie below the root, so no race between check and use can lead outside.
+"""
+
+import asyncio
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safelight.blob import Blob, FileBlob, MemoryBlob
+from safelight.errors import (
+    BadRequest,
+    MemoryLimitExceeded,
+    NoSuchFile,
+    OutsideOfRoot,
+    SafelightError,
+    StorageError,
+)
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_COPY_BYTES = 1 << 20
+_INLINE_BYTES = 1 << 16
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO}
+_UNUSABLE_NAME = {
+    errno.ENAMETOOLONG,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EBUSY,
+    errno.EINVAL,
+    errno.EILSEQ,
+}
+
+
+class FileStorage:
+    """Stores each key as a file below `root`. The root may be created after the server has started."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    async def get(self, key: str, max_bytes: int) -> Blob:
+        """See `Storage.get`. The file is opened, not read; opening a local file does not block for long."""
+        return self._open(key, max_bytes)
+
+    async def put(self, key: str, data: Blob) -> None:
+        """See `Storage.put`: write aside, fsync, rename, fsync the directory. Missing parents are made."""
+        await asyncio.to_thread(self._write, key, data)
+
+    async def delete(self, key: str) -> None:
+        """See `Storage.delete`."""
+        await asyncio.to_thread(self._remove, key)
+
+    def _open(self, key: str, max_bytes: int) -> Blob:
+        with _translated(key, _ABSENT), self._parent(key, create=False) as (parent, name):
+            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=parent)
+            try:
+                self._check_beneath(descriptor, key)
+                return _blob(descriptor, key, max_bytes)
+            except BaseException:
+                os.close(descriptor)
+                raise
+
+    def _write(self, key: str, data: Blob) -> None:
+        with _translated(key, _UNUSABLE_NAME), self._parent(key, create=True) as (parent, name):
+            aside = f".{secrets.token_hex(12)}.part"
+            try:
+                _write_aside(parent, aside, data)
+                os.rename(aside, name, src_dir_fd=parent, dst_dir_fd=parent)
+            except BaseException:
+                _unlink_if_there(parent, aside)
+                raise
+            os.fsync(parent)
+
+    def _remove(self, key: str) -> None:
+        with _translated(key, _ABSENT), self._parent(key, create=False) as (parent, name):
+            os.unlink(name, dir_fd=parent)
+            os.fsync(parent)
+
+    @contextmanager
+    def _parent(self, key: str, *, create: bool) -> Iterator[tuple[int, str]]:
+        """A descriptor of the directory that `key` is in, made if asked, and the last part of `key`."""
+        *directories, name = self._parts(key)
+        if create:
+            self.root.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.root, _DIRECTORY)
+        try:
+            for part in directories:
+                descriptor = self._descend(descriptor, part, key, create=create)
+            yield descriptor, name
+        finally:
+            os.close(descriptor)
+
+    def _descend(self, parent: int, part: str, key: str, *, create: bool) -> int:
+        """Replace the descriptor `parent` by one of its directory `part`."""
+        if create:
+            try:
+                os.mkdir(part, dir_fd=parent)
+                os.fsync(parent)
+            except FileExistsError:
+                pass
+        child = os.open(part, _DIRECTORY, dir_fd=parent)
+        try:
+            self._check_beneath(child, key)
+        except BaseException:
+            os.close(child)
+            raise
+        os.dup2(child, parent, inheritable=False)
+        os.close(child)
+        return parent
+
+    def _check_beneath(self, descriptor: int, key: str) -> None:
+        reached = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if not reached.is_relative_to(self.root.resolve()):
+            raise _outside(key)
+
+    def _parts(self, key: str) -> list[str]:
+        parts = [part for part in key.split("/") if part not in ("", ".")]
+        if key.startswith("/") or ".." in parts or "\0" in key:
+            raise _outside(key)
+        try:
+            key.encode()
+        except UnicodeEncodeError as error:
+            raise _outside(key) from error
+        return parts or ["."]
+
+
+def _blob(descriptor: int, key: str, max_bytes: int) -> Blob:
+    """Take over `descriptor`. Regular files stay open; a device is read, at most `max_bytes` of it."""
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode):
+        if status.st_size > max_bytes:
+            raise MemoryLimitExceeded
+        return FileBlob(descriptor, status.st_size)
+    if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+        return _read_device(descriptor, max_bytes)
+    raise NoSuchFile(f"file '{key}' not found", detail="neither a regular file nor a device")
+
+
+def _read_device(descriptor: int, max_bytes: int) -> Blob:
+    content = bytearray()
+    while piece := os.read(descriptor, min(_COPY_BYTES, max_bytes + 1 - len(content))):
+        content += piece
+        if len(content) > max_bytes:
+            raise MemoryLimitExceeded
+    os.close(descriptor)
+    return MemoryBlob(bytes(content))
+
+
+def _write_aside(parent: int, aside: str, data: Blob) -> None:
+    """Write and fsync `data` without a name where the file system can, so that a killed process leaves nothing."""
+    try:
+        descriptor = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=parent)
+        named = False
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            raise
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        descriptor = os.open(aside, flags, 0o666, dir_fd=parent)
+        named = True
+    try:
+        _copy(data, descriptor)
+        os.fsync(descriptor)
+        if not named:
+            os.link(f"/proc/self/fd/{descriptor}", aside, dst_dir_fd=parent, follow_symlinks=True)
+    finally:
+        os.close(descriptor)
+
+
+def _copy(data: Blob, descriptor: int) -> None:
+    offset = 0
+    while piece := data.read_at(offset, _COPY_BYTES):
+        view = memoryview(piece)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        offset += len(piece)
+    if offset != data.size:
+        raise StorageError("the data to store was cut short", detail=f"{offset} of {data.size} bytes")
+
+
+def _unlink_if_there(parent: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=parent)
+    except FileNotFoundError:
+        pass
+
+
+def _outside(key: str) -> OutsideOfRoot:
+    shown = key.replace("\0", "\\0").encode(errors="backslashreplace").decode()
+    return OutsideOfRoot(f"file storage path '{shown}' outside of root direcotry")
+
+
+@contextmanager
+def _translated(key: str, absent: set[int]) -> Iterator[None]:
+    """The one border between the operating system's errors and ours."""
+    try:
+        yield
+    except SafelightError:
+        raise
+    except OSError as error:
+        if error.errno in absent and absent is _ABSENT:
+            raise NoSuchFile(f"file '{key}' not found", detail=str(error)) from error
+        if error.errno in absent:
+            raise BadRequest(f"file cannot be stored under '{key}': {error.strerror}") from error
+        raise StorageError(f"{error.strerror}: '{key}'", detail=str(error)) from error

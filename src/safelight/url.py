@@ -1,0 +1,77 @@
+"""URLs of stored images: composing, encoding and rewriting (reference/imagestore 6.3 and 6.7)."""
+
+import re
+import unicodedata
+from dataclasses import dataclass, replace
+from urllib.parse import quote
+
+from safelight.errors import SetupError
+
+_KEPT = "!$&'()*+,;=:@/~"
+_DEFAULT_PORTS = {"http": 80, "https": 443, "ftp": 21}
+_DRIVE = re.compile(r"^/?([A-Za-z])[|:][\\/]")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+_HOST = re.compile(r"\[[0-9a-f:.]+\]|[^\s/?#@:\[\]\\<>%\"^`{|}\x00-\x1f\x7f]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """An absolute URL in parts. `path` is percent-encoded and begins with `/`; `query` has no `?`."""
+
+    scheme: str
+    path: str
+    host: str = ""
+    port: int | None = None
+    query: str = ""
+
+    def __str__(self) -> str:
+        authority = f"//{self.host}" if self.host else ""
+        if self.host and self.port and self.port != _DEFAULT_PORTS.get(self.scheme):
+            authority += f":{self.port}"
+        return f"{self.scheme}:{authority}{self.uri}{'?' + self.query if self.query else ''}"
+
+    @property
+    def uri(self) -> str:
+        """The path component alone; leading slashes collapse, or the first segment would read as a host."""
+        return "/" + self.path.lstrip("/")
+
+    def with_scheme(self, scheme: str) -> "Url":
+        """Raises: SetupError when `scheme` is none."""
+        if not _SCHEME.fullmatch(scheme.lower()):
+            raise SetupError("Invalid scheme format.")
+        return replace(self, scheme=scheme.lower())
+
+    def with_host(self, host: str) -> "Url":
+        """Raises: SetupError when `host` has characters that no host name has."""
+        if host and not _HOST.fullmatch(host.lower()):
+            raise SetupError(f"Invalid character in host: '{host}'")
+        return replace(self, host=host.lower())
+
+    def with_port(self, port: str) -> "Url":
+        """A port without a host means `localhost`; `0` or no number removes the port."""
+        number = int(port) if port.isascii() and port.isdigit() and len(port) < 6 else None
+        return replace(self, port=number or None, host=self.host or "localhost")
+
+    def with_path(self, path: str) -> "Url":
+        """Replace the path by the plain text `path`, encoding it; the query stays."""
+        return replace(self, path=encode_path(path))
+
+
+def file_url(path: str) -> Url:
+    """The URL of a file stored under `path`, which is relative to its root: `file:/path`."""
+    return Url("file", encode_path(path))
+
+
+def encode_path(path: str) -> str:
+    """NFKC, dot segments resolved, percent-encoded UTF-8, one leading slash."""
+    text = _DRIVE.sub(lambda drive: f"/{drive[1].lower()}:/", unicodedata.normalize("NFKC", path))
+    segments: list[str] = []
+    parts = text.lstrip("/").split("/")
+    for part in parts:
+        if part == "..":
+            segments[-1:] = []
+        elif part != ".":
+            segments.append(part)
+    if parts[-1] in (".", ".."):
+        segments.append("")
+    return quote("/" + "/".join(segments), safe=_KEPT)

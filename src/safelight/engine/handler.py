@@ -1,0 +1,25 @@
+"""The handler of production: the image core. Importing this loads libvips; the HTTP process never does."""
+
+from collections.abc import Sequence
+
+from safelight.image.identify import identify
+from safelight.image.pipeline import thumbnail, warm_up
+from safelight.image.result import ImageInfo, Thumbnails
+from safelight.image.settings import ImageSettings
+from safelight.image.spec import ThumbnailSpec
+
+
+class ImageHandler:
+    """The image core with its settings."""
+
+    def __init__(self, settings: ImageSettings) -> None:
+        self._settings = settings
+
+    def warm_up(self) -> None:
+        warm_up(self._settings)
+
+    def thumbnail(self, data: bytes | memoryview, specs: Sequence[ThumbnailSpec]) -> Thumbnails:
+        return thumbnail(data, specs, self._settings)
+
+    def identify(self, data: bytes | memoryview) -> ImageInfo:
+        return identify(data, self._settings)

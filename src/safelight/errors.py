@@ -3,6 +3,9 @@
 `message` is for the caller and may be shown to anybody; `detail` is for the log.
 """
 
+import copy
+from typing import Self
+
 
 class SafelightError(Exception):
     """Base of every error that Safelight raises on purpose."""
@@ -11,6 +14,13 @@ class SafelightError(Exception):
         super().__init__(message)
         self.message = message
         self.detail = detail
+
+    def reworded(self, message: str) -> Self:
+        """The same error with another message, to be raised `from` this one."""
+        other = copy.copy(self)
+        other.message = message
+        other.args = (message,)
+        return other
 
 
 class ConfigError(SafelightError):

@@ -8,7 +8,16 @@ from safelight.errors import BadRequest
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4})")
 _UNICODE_ESCAPE = re.compile(r"%u([0-9A-Fa-f]{4})")
 _SEPARATOR = re.compile(r"[&;]")
-_PRINTED = {"\t": "\\t", "\n": "\\n", "\r": "\\r", "\x1b": "\\e", "\x07": "\\a", "\b": "\\b", "\v": "\\v", "\f": "\\f"}
+_PRINTED = {
+    "\t": "\\t",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\x1b": "\\e",
+    "\x07": "\\a",
+    "\b": "\\b",
+    "\v": "\\v",
+    "\f": "\\f",
+}
 
 
 def well_formed(target: str) -> bool:
@@ -23,7 +32,7 @@ def decode(text: str) -> str:
     """
     if "%" not in text and text.isascii():
         return text
-    plain = _valid(unquote_to_bytes(text))
+    plain = _valid(unquote_to_bytes(text.encode("utf-8", "surrogateescape")))
     if "%u" not in plain:
         return plain
     expanded = _UNICODE_ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), plain)

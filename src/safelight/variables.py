@@ -135,12 +135,6 @@ def _extension(variables: Variables, name: str, local: Mapping[str, str]) -> str
     return split_extension(posixpath.basename(variables.base("path", name, local)))[1]
 
 
-def _image_name(variables: Variables, name: str, local: Mapping[str, str]) -> str:
-    if name == "imagename" and "image_name" in local:
-        return local["image_name"]
-    raise VariableNotDefined(f"variable '{name}' not defined")
-
-
 def _named(use: Callable[[Variables, str, str], str]) -> Generator:
     def generate(variables: Variables, name: str, local: Mapping[str, str]) -> str:
         return use(variables, variables.base("image_name", name, local), name)
@@ -171,7 +165,6 @@ GENERATED: Mapping[str, Generator] = {
     "input_image_width": _input(_width),
     "input_image_height": _input(_height),
     "input_image_mime_extension": _input(Variables.image_extension),
-    "imagename": _image_name,
     "image_digest": _named(lambda variables, image, _: variables.image_sha256(image)[:SHORT_DIGEST]),
     "image_sha256": _named(lambda variables, image, _: variables.image_sha256(image)),
     "image_width": _named(_width),

@@ -9,8 +9,8 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safelight.blob import Blob, FileBlob, MemoryBlob
@@ -58,7 +58,9 @@ class FileStorage:
 
     def _open(self, key: str, max_bytes: int) -> Blob:
         with _translated(key, _ABSENT), self._parent(key, create=False) as (parent, name):
-            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=parent)
+            descriptor = os.open(
+                name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=parent
+            )
             try:
                 self._check_beneath(descriptor, key)
                 return _blob(descriptor, key, max_bytes)
@@ -83,7 +85,7 @@ class FileStorage:
             os.fsync(parent)
 
     @contextmanager
-    def _parent(self, key: str, *, create: bool) -> Iterator[tuple[int, str]]:
+    def _parent(self, key: str, *, create: bool) -> Generator[tuple[int, str]]:
         """A descriptor of the directory that `key` is in, made if asked, and the last part of `key`."""
         *directories, name = self._parts(key)
         if create:
@@ -99,11 +101,9 @@ class FileStorage:
     def _descend(self, parent: int, part: str, key: str, *, create: bool) -> int:
         """Replace the descriptor `parent` by one of its directory `part`."""
         if create:
-            try:
+            with suppress(FileExistsError):
                 os.mkdir(part, dir_fd=parent)
                 os.fsync(parent)
-            except FileExistsError:
-                pass
         child = os.open(part, _DIRECTORY, dir_fd=parent)
         try:
             self._check_beneath(child, key)
@@ -153,7 +153,7 @@ def _read_device(descriptor: int, max_bytes: int) -> Blob:
 
 
 def _write_aside(parent: int, aside: str, data: Blob) -> None:
-    """Write and fsync `data` without a name where the file system can, so that a killed process leaves nothing."""
+    """Write and fsync `data`, nameless until it is whole where the file system can: a kill leaves nothing."""
     try:
         descriptor = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=parent)
         named = False
@@ -184,10 +184,8 @@ def _copy(data: Blob, descriptor: int) -> None:
 
 
 def _unlink_if_there(parent: int, name: str) -> None:
-    try:
+    with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=parent)
-    except FileNotFoundError:
-        pass
 
 
 def _outside(key: str) -> OutsideOfRoot:
@@ -196,7 +194,7 @@ def _outside(key: str) -> OutsideOfRoot:
 
 
 @contextmanager
-def _translated(key: str, absent: set[int]) -> Iterator[None]:
+def _translated(key: str, absent: set[int]) -> Generator[None]:
     """The one border between the operating system's errors and ours."""
     try:
         yield

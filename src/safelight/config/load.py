@@ -1,0 +1,63 @@
+"""Text to declarations, gathering every complaint of a file before giving up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from safelight.config.problem import Problem
+from safelight.config.sdl import parse
+from safelight.config.spec import Declaring, Statement, StatementTable
+from safelight.errors import ConfigError
+
+S = TypeVar("S", bound=Statement)
+
+TOP_LEVEL = ("configuration", "endpoint")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The top-level statements of a file, in order, and the warnings about it."""
+
+    file: str
+    statements: tuple[Statement, ...]
+    warnings: tuple[Problem, ...] = ()
+
+    def of(self, kind: type[S]) -> list[S]:
+        """The statements of one class, in order."""
+        return [statement for statement in self.statements if isinstance(statement, kind)]
+
+
+def load(
+    text: str,
+    file: str,
+    table: StatementTable,
+    *,
+    single: Sequence[type[Statement]] = (),
+    lenient: bool = False,
+) -> Config:
+    """Declare everything that `text` says. Of the classes in `single`, only one statement may stand in a file.
+
+    Raises: ConfigError, its message holding every complaint as `file:line:column: message`, warnings included.
+    """
+    parsed = parse(text, file)
+    declaring = Declaring(table, lenient=lenient)
+    statements: list[Statement] = []
+    for tag in parsed.tags:
+        found = declaring.find(tag, TOP_LEVEL)
+        if found is None:
+            continue
+        statement_class = found[1]
+        if statement_class in single and any(isinstance(other, statement_class) for other in statements):
+            message = f"only one {tag.name} type statement can be specified within context"
+            declaring.error(tag, message)
+            continue
+        statement = statement_class.declare(tag, declaring)
+        if statement is not None:
+            statements.append(statement)
+    problems = sorted(
+        [*parsed.problems, *declaring.problems],
+        key=lambda found: (found.position.line, found.position.column),
+    )
+    if any(problem.severity == "error" for problem in problems):
+        raise ConfigError("\n".join(map(str, problems)))
+    return Config(file, tuple(statements), tuple(problems))

@@ -1,0 +1,9 @@
+"""Every statement of the configuration language, one module per family.
+
+Importing this package registers them all; a new module is added to the list below.
+"""
+
+from safelight.statements import clients, endpoint, output, paths, process, source, store, validate
+from safelight.statements.registry import REGISTRY
+
+__all__ = ["REGISTRY", "clients", "endpoint", "output", "paths", "process", "source", "store", "validate"]

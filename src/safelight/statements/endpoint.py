@@ -1,0 +1,105 @@
+"""`get`, `put`, `post` and `delete`: one endpoint of the API, its matchers and its statements."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from safelight.config.references import references
+from safelight.config.spec import Declaring, PathName, Reader, Statement, values
+from safelight.config.tag import Tag
+from safelight.errors import BadRequest
+from safelight.model import Endpoint, NamedImage, RequestState, Resources
+from safelight.statements.match import Matchers
+from safelight.statements.output import OkOutput
+from safelight.statements.registry import FLOW, Family, endpoint
+from safelight.template import Template
+from safelight.variables import INPUT_DIGESTS
+
+UPLOADS = ("put", "post")
+
+
+class InputSource:
+    """Makes the request body image `input`; its bytes are charged already."""
+
+    async def run(self, state: RequestState) -> None:
+        if not state.body.size:
+            raise BadRequest("empty body - expected image data")
+        state.images["input"] = NamedImage(state.body)
+
+
+@endpoint("get", "put", "post", "delete")
+class EndpointStatement(Statement):
+    """Serve requests whose method is the verb and whose URL all matchers accept; the first such endpoint does.
+
+    Inside stand validators, sources, processors, stores and at most one output. They run in this order of
+    kinds, in file order within a kind. `put` and `post` load the request body as image `input` first.
+    Matchers: `text` a segment, `:name` any segment, `:name?default` an optional one, `:name/regexp/` and
+    `/regexp/` text matching a regular expression, `&key=value`, `&:key` and `&:key?default` parameters.
+    """
+
+    example = """put "original" {
+    store_file "input" root="images" path="original"
+    output_store_path "input"
+}
+
+get "thumbnail" ":size/small|large/" "&:quality?85" {
+    source_file "original" root="images" path="by-name"
+    thumbnail "original" "small" operation="fit" width=200 height=200 quality="#{quality}"
+    output_image "small"
+}"""
+
+    matchers: tuple[str, ...] = values("matcher", help="matchers, applied to the URL from left to right")
+    steps: tuple[tuple[Family, Statement], ...] = ()
+
+    @classmethod
+    def declare(cls, tag: Tag, declaring: Declaring) -> "EndpointStatement | None":
+        own = Reader(cls, dataclasses.replace(tag, children=()), declaring).statement()
+        steps: list[tuple[Family, Statement]] = []
+        for child in tag.children:
+            found = declaring.find(child, FLOW)
+            if found is None:
+                continue
+            family, statement_class = found
+            if family == "output" and any(other == "output" for other, _ in steps):
+                declaring.error(child, "only one output type statement can be specified within context")
+                continue
+            statement = statement_class.declare(child, declaring)
+            if statement is not None:
+                steps.append((family, statement))
+        return own and dataclasses.replace(own, steps=tuple(steps))
+
+    def check(self) -> Iterator[str]:
+        try:
+            Matchers(self.matchers)
+        except ValueError as error:
+            yield str(error)
+
+    def parts(self) -> Iterator[Statement]:
+        return (statement for _, statement in self.steps)
+
+    def build(self, resources: Resources) -> Endpoint:
+        """The endpoint, ready to serve."""
+        implied = [InputSource()] if self.tag.name in UPLOADS else []
+        return Endpoint(
+            verb=self.tag.name,
+            name=str(dataclasses.replace(self.tag, children=())),
+            matcher=Matchers(self.matchers),
+            validators=tuple(self._built("validator", resources)),
+            sources=(*implied, *self._built("source", resources)),
+            processors=tuple(self._built("processor", resources)),
+            stores=tuple(self._built("store", resources)),
+            output=next(iter(self._built("output", resources)), OkOutput(None)),
+            hashes_input=self._hashes_input(resources),
+        )
+
+    def _built(self, wanted: Family, resources: Resources) -> list[Any]:
+        return [statement.build(resources) for family, statement in self.steps if family == wanted]
+
+    def _hashes_input(self, resources: Resources) -> bool:
+        named = [
+            resources.paths.get(found) if isinstance(found, PathName) else found for found in references(self)
+        ]
+        return any(
+            isinstance(template, Template) and not INPUT_DIGESTS.isdisjoint(template.names)
+            for template in named
+        )

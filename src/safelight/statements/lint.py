@@ -1,0 +1,95 @@
+"""What a configuration says that can never work: paths, variables and images that nothing defines.
+
+Such a file loads, and the requests concerned fail with a 500; here the author is told before that.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+
+from safelight.config.problem import Problem
+from safelight.config.references import references
+from safelight.config.spec import ImageName, NewImage, PathName, Statement, suggestion
+from safelight.statements.condition import Conditional
+from safelight.statements.endpoint import UPLOADS, EndpointStatement
+from safelight.statements.match import Matchers
+from safelight.statements.output import PathEntry
+from safelight.statements.source import SourceS3
+from safelight.statements.store import DeleteS3, StoreS3
+from safelight.template import Template
+from safelight.variables import GENERATED
+
+S3_STATEMENTS = (SourceS3, StoreS3, DeleteS3)
+ABOUT_AN_IMAGE = {"image_name", "imagename"}
+ABOUT_A_LOCATION = {"url", "scheme", "host", "port"}
+
+
+def lint(endpoint: EndpointStatement, paths: Mapping[str, Template]) -> Iterator[Problem]:
+    """Warn about everything in `endpoint` that no request can use."""
+    matchers = Matchers(endpoint.matchers)
+    if complaint := matchers.complaint():
+        yield _warning(endpoint, f"every request to this endpoint will fail: {complaint}")
+    images = {str(found) for found in references(endpoint) if isinstance(found, NewImage)}
+    if endpoint.tag.name in UPLOADS:
+        images.add("input")
+    variables = {"path", *matchers.names, *GENERATED}
+    for statement in _all_parts(endpoint):
+        yield from _lint_statement(statement, images, variables | _locals(statement), paths)
+
+
+def _lint_statement(
+    statement: Statement, images: Collection[str], variables: Collection[str], paths: Mapping[str, Template]
+) -> Iterator[Problem]:
+    if isinstance(statement, S3_STATEMENTS):
+        name = statement.tag.name
+        yield _warning(
+            statement, f"'{name}' needs S3 storage, which comes with the next release; requests fail"
+        )
+    for found in _own_references(statement):
+        if isinstance(found, ImageName) and found not in images:
+            yield _warning(
+                statement, f"no statement provides image '{found}'{suggestion(found, sorted(images))}"
+            )
+        elif isinstance(found, PathName):
+            yield from _lint_path(statement, found, variables, paths)
+        elif isinstance(found, Template):
+            yield from _lint_template(statement, found, variables, "")
+
+
+def _lint_path(
+    statement: Statement, name: str, variables: Collection[str], paths: Mapping[str, Template]
+) -> Iterator[Problem]:
+    template = paths.get(name)
+    if template is None:
+        yield _warning(statement, f"path '{name}' not defined{suggestion(name, list(paths))}")
+    else:
+        yield from _lint_template(statement, template, variables, f" in path '{name}'")
+
+
+def _lint_template(
+    statement: Statement, template: Template, variables: Collection[str], where: str
+) -> Iterator[Problem]:
+    for name in template.names:
+        if name not in variables:
+            hint = suggestion(name, sorted(variables))
+            yield _warning(statement, f"variable '{name}' not defined{where}{hint}")
+
+
+def _own_references(statement: Statement) -> Iterator[object]:
+    """The references of a statement without those of its parts."""
+    inner = [found for part in statement.parts() for found in references(part)]
+    return (found for found in references(statement) if not any(found is other for other in inner))
+
+
+def _all_parts(statement: Statement) -> Iterator[Statement]:
+    for part in statement.parts():
+        yield part
+        yield from _all_parts(part)
+
+
+def _locals(statement: Statement) -> set[str]:
+    about_image = ABOUT_AN_IMAGE if isinstance(statement, Conditional) else set[str]()
+    about_location = ABOUT_A_LOCATION if isinstance(statement, PathEntry) else set[str]()
+    return about_image | about_location | ({"bucket"} if isinstance(statement, S3_STATEMENTS) else set())
+
+
+def _warning(statement: Statement, message: str) -> Problem:
+    return Problem(statement.tag.position, message, "warning")

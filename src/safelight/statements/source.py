@@ -1,0 +1,195 @@
+"""`source_file`, `source_s3` and `source_failover`: load images under names."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from safelight.config.spec import Declaring, NewImage, PathName, Reader, Root, Statement, attribute, value
+from safelight.config.tag import Tag
+from safelight.errors import (
+    MemoryLimitExceeded,
+    NoSuchFile,
+    NotFound,
+    OutsideOfRoot,
+    PathNotDefined,
+    PathRenderingError,
+    S3NotConfigured,
+    SafelightError,
+    SetupError,
+)
+from safelight.model import Location, NamedImage, RequestState, Resources, Step
+from safelight.statements.condition import Conditional, When, local_names, when
+from safelight.statements.paths import render_path
+from safelight.statements.registry import source
+from safelight.storage.base import Storage
+from safelight.storage.file import FileStorage
+from safelight.url import file_url
+
+
+@source("source_file")
+class SourceFile(Conditional):
+    """Load a stored file."""
+
+    example = 'source_file "original" root="images" path="by-name"'
+
+    image_name: NewImage = value("image name", help="name that later statements use")
+    root: Root = attribute(help="directory that holds the images")
+    path: PathName = attribute(help="name of a `path` template, relative to the root", example="by-name")
+
+    def build(self, resources: Resources) -> Step:
+        storage = FileStorage(Path(self.root))
+        return when(self, FileSource(self, storage, resources), local_names(self.image_name))
+
+    def __str__(self) -> str:
+        return f"FileSource[image_name: '{self.image_name}' root_dir: '{self.root}' path_spec: '{self.path}']"
+
+
+class FileSource:
+    """Opens the file; its bytes are read when something needs them."""
+
+    def __init__(self, declared: SourceFile, storage: Storage, resources: Resources) -> None:
+        self.name = str(declared)
+        self._image_name = declared.image_name
+        self._path_name = declared.path
+        self._storage = storage
+        self._resources = resources
+        self._local = local_names(declared.image_name)
+
+    async def run(self, state: RequestState) -> None:
+        """Raises: NotFound, Forbidden, MemoryLimitExceeded, SetupError, StorageError."""
+        path = render_path(self._path_name, self._resources.paths, state.variables, self._local)
+        with about_image(self._image_name):
+            data = await self._storage.get(path, state.images.budget.remaining)
+        location = Location(path, file_url(path))
+        state.images.load(self._image_name, NamedImage(data, source=location))
+        self._resources.counters.add("total_file_source")
+        self._resources.counters.add("total_file_source_bytes", data.size)
+
+
+@source("source_s3")
+class SourceS3(Conditional):
+    """Load an object of an S3 bucket."""
+
+    example = 'source_s3 "original" bucket="photos" path="by-name"'
+
+    image_name: NewImage = value("image name", help="name that later statements use")
+    bucket: str = attribute(help="name of the bucket")
+    path: PathName = attribute(help="name of a `path` template that makes the key")
+    public: bool = attribute(default=False, help="whether URLs of the object need no signature")
+    cache_control: str | None = attribute(default=None, help="accepted for symmetry with `store_s3`, unused")
+    prefix: str = attribute(default="", help="put in front of the key; not part of output paths")
+    cache_root: Root | None = attribute(default=None, help="directory that caches objects")
+
+    def build(self, resources: Resources) -> Step:
+        return when(self, S3Unavailable(str(self)), local_names(self.image_name))
+
+    def __str__(self) -> str:
+        return (
+            f"S3Source[image_name: '{self.image_name}' bucket: '{self.bucket}' "
+            f"prefix: '{self.prefix}' path_spec: '{self.path}']"
+        )
+
+
+class S3Unavailable:
+    """Stands for every S3 step until S3 storage lands."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def run(self, state: RequestState) -> None:
+        """Raises: S3NotConfigured."""
+        raise S3NotConfigured("S3 client not configured")
+
+
+@source("source_failover")
+class SourceFailover(Statement):
+    """Try the sources inside in order; the first that succeeds ends it."""
+
+    example = """source_failover {
+    source_file "original" root="fast-disk" path="by-name"
+    source_file "original" root="archive"   path="by-name"
+}"""
+    ignores_values = True
+    ignores_attributes = True
+
+    sources: tuple[SourceFile | SourceS3, ...] = ()
+
+    @classmethod
+    def declare(cls, tag: Tag, declaring: Declaring) -> "SourceFailover | None":
+        sources: list[SourceFile | SourceS3] = []
+        for child in tag.children:
+            statement_class = FAILOVER_SOURCES.get(child.name)
+            if statement_class is None:
+                declaring.unknown(child.position, f"unexpected statement: {child.name}")
+                continue
+            declared = statement_class.declare(child, declaring)
+            if declared is not None:
+                sources.append(declared)
+        own = Reader(cls, tag, declaring).statement()
+        return own and cls(tag=tag, sources=tuple(sources))
+
+    def parts(self) -> Iterator[Statement]:
+        return iter(self.sources)
+
+    def build(self, resources: Resources) -> Step:
+        return Failover([(str(declared), declared.build(resources)) for declared in self.sources])
+
+
+FAILOVER_SOURCES: dict[str, type[SourceFile] | type[SourceS3]] = {
+    "source_file": SourceFile,
+    "source_s3": SourceS3,
+}
+
+CLASS_NAMES: dict[type[SafelightError], str] = {
+    NoSuchFile: "Configuration::NoSuchFileError",
+    OutsideOfRoot: "Configuration::FileStorageOutsideOfRootDirError",
+    S3NotConfigured: "Configuration::S3NotConfiguredError",
+    PathNotDefined: "Configuration::PathNotDefinedError",
+    PathRenderingError: "Configuration::PathRenderingError",
+    MemoryLimitExceeded: "MemoryLimit::MemoryLimitedExceededError",
+}
+"""How failures are named in the message of a failed failover (reference/imagestore 6.6)."""
+
+
+class Failover:
+    """The first source that works. A failed one keeps its cause for the message."""
+
+    def __init__(self, sources: list[tuple[str, Step]]) -> None:
+        self._sources = sources
+
+    async def run(self, state: RequestState) -> None:
+        """Raises: NotFound when the first failure was one, else SetupError; both name every failure."""
+        failures: list[tuple[str, SafelightError]] = []
+        for name, step in self._sources:
+            if isinstance(step, When) and not step.applies(state):
+                continue
+            try:
+                return await step.run(state)
+            except SafelightError as error:
+                failures.append((name, error))
+        raise _all_failed(failures)
+
+
+def _all_failed(failures: list[tuple[str, SafelightError]]) -> SafelightError:
+    listed = ", ".join(f"{name}({_class_name(error)}: {error.message})" for name, error in failures)
+    message = f"all sources failed: {listed}"
+    missing = bool(failures) and isinstance(failures[0][1], NotFound)
+    return NotFound(message) if missing else SetupError(message)
+
+
+def _class_name(error: SafelightError) -> str:
+    return next((CLASS_NAMES[cls] for cls in type(error).__mro__ if cls in CLASS_NAMES), type(error).__name__)
+
+
+class about_image:  # noqa: N801 (reads as a function)
+    """Says in the message of a storage error which image it is about."""
+
+    def __init__(self, image_name: str) -> None:
+        self._image_name = image_name
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, SafelightError) and not isinstance(error, MemoryLimitExceeded):
+            raise error.reworded(
+                f"error while processing image '{self._image_name}': {error.message}"
+            ) from error

@@ -75,7 +75,9 @@ class FileBlob(Blob):
         return bytes(memoryview(buffer)[: self.readinto(memoryview(buffer))])
 
     def read_at(self, offset: int, count: int) -> bytes:
-        return os.pread(self._descriptor, min(count, self.size - offset), offset) if offset < self.size else b""
+        return (
+            os.pread(self._descriptor, min(count, self.size - offset), offset) if offset < self.size else b""
+        )
 
     def readinto(self, buffer: memoryview) -> int:
         done = 0
@@ -96,4 +98,3 @@ class FileBlob(Blob):
 
     def __del__(self) -> None:
         self.close()
-

@@ -86,7 +86,7 @@ class Busy(SafelightError):
         self.retry_after_s = retry_after_s
 
 
-class Timeout(SafelightError):  # noqa: N818 (the name used everywhere in the project)
+class Timeout(SafelightError):
     """A deadline has passed."""
 
 

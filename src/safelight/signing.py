@@ -1,4 +1,4 @@
-"""HMAC signatures of URLs: the canonical text that is signed, and the signature (reference/imagestore section 7)."""
+"""HMAC signatures of URLs: the canonical text and its signature (reference/imagestore section 7)."""
 
 import hashlib
 import hmac

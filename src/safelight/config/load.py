@@ -35,9 +35,9 @@ def load(
     single: Sequence[type[Statement]] = (),
     lenient: bool = False,
 ) -> Config:
-    """Declare everything that `text` says. Of the classes in `single`, only one statement may stand in a file.
+    """Declare everything that `text` says. Each class in `single` may stand only once in a file.
 
-    Raises: ConfigError, its message holding every complaint as `file:line:column: message`, warnings included.
+    Raises: ConfigError holding every complaint as `file:line:column: message`, warnings included.
     """
     parsed = parse(text, file)
     declaring = Declaring(table, lenient=lenient)

@@ -11,7 +11,7 @@ Message texts: reference/imagestore 2.1.
 import dataclasses
 import difflib
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import (
     Any,
@@ -20,6 +20,7 @@ from typing import (
     Protocol,
     Self,
     Union,
+    cast,
     dataclass_transform,
     get_args,
     get_origin,
@@ -59,7 +60,7 @@ class Root(str):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How a written value becomes a field's value. `convert` raises ValueError; `expected` completes the message."""
+    """How a written value becomes a field's; `convert` raises ValueError, `expected` ends the message."""
 
     label: str
     convert: Callable[[Value], Any]
@@ -103,7 +104,7 @@ KINDS: dict[Any, Kind] = {
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One declared value, attribute or block of a statement. `what` follows `expected ` when a value is missing."""
+    """One declared value, attribute or block. `what` follows `expected ` when a value is missing."""
 
     key: str
     name: str
@@ -201,7 +202,7 @@ class Declaring:
         return found
 
     def unknown(self, position: Position, message: str, *, guards: bool = False) -> None:
-        """Report something unknown: an error, or a warning when lenient. What `guards` an endpoint is never waived."""
+        """Report an unknown name: an error, or a warning when lenient unless it `guards` an endpoint."""
         if self.lenient and not guards:
             self.warn(position, message)
         else:
@@ -255,10 +256,12 @@ class Statement:
 
 def _give_mutable_defaults_away(cls: type) -> None:
     """Dataclasses refuse a dict as default; ours are never changed, so a factory that shares one is fine."""
-    for own in vars(cls).values():
-        if isinstance(own, dataclasses.Field) and own.default == {}:
-            own.default = dataclasses.MISSING
-            own.default_factory = dict
+    for own in cast(Iterable[object], vars(cls).values()):
+        if isinstance(own, dataclasses.Field):
+            declared = cast(dataclasses.Field[Any], own)
+            if declared.default == {}:
+                declared.default = dataclasses.MISSING
+                declared.default_factory = dict
 
 
 def _fields(cls: type[Statement]) -> Iterator[Field]:
@@ -379,8 +382,7 @@ class Reader:
     def _block(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for own in self._with_role("block"):
-            assert own.of is not None
-            made = [own.of.declare(child, self.declaring) for child in self.tag.children]
+            made = [own.of.declare(child, self.declaring) for child in self.tag.children] if own.of else []
             self.failed = self.failed or None in made
             found[own.key] = tuple(made)
         if self.tag.children and not found and not self.cls.ignores_values:

@@ -29,7 +29,7 @@ class InputSource:
 
 @endpoint("get", "put", "post", "delete")
 class EndpointStatement(Statement):
-    """Serve requests whose method is the verb and whose URL all matchers accept; the first such endpoint does.
+    """Serve requests whose method is the verb and whose URL all matchers accept; the first match serves.
 
     Inside stand validators, sources, processors, stores and at most one output. They run in this order of
     kinds, in file order within a kind. `put` and `post` load the request body as image `input` first.

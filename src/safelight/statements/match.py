@@ -148,7 +148,7 @@ class Matchers:
         self.names = [name for matcher in self._matchers for name in matcher.names]
 
     def complaint(self) -> str | None:
-        """What is wrong with the number of captures, if anything: every matching request then fails with it."""
+        """What is wrong with the number of captures, if anything; every matching request fails with it."""
         captures = sum(matcher.captures for matcher in self._matchers)
         if captures == len(self.names):
             return None

@@ -67,7 +67,7 @@ class SpecStatement(Conditional):
 
 @processor("thumbnail")
 class ThumbnailStatement(Conditional):
-    """Make thumbnails of an image: one (`thumbnail "source" "name" ...`), or several in a block from one decode."""
+    """Make one thumbnail (`thumbnail "source" "name" ...`), or several in a block from one decode."""
 
     example = """thumbnail "input" {
     "large" operation="limit" width=2160 height=2160 format="jpeg" quality=90

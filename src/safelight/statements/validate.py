@@ -31,11 +31,11 @@ class HmacStatement(VariableConditional):
         help="comma-separated parameters that `query_string_options` omits; default: the signature",
     )
     lockpicks: str = attribute(
-        default="", help="comma-separated signatures that are always accepted, and logged"
+        default="", help="comma-separated signatures that are always accepted, with a warning"
     )
     expires: str | None = attribute(
         default=None,
-        help="parameter that must hold the Unix time until which the URL is valid; it is part of the signed text",
+        help="signed parameter that must hold the Unix time until which the URL is valid",
         example="expires",
     )
 
@@ -108,7 +108,7 @@ class HmacValidator:
         for key in self._removed:
             state.variables.query.pop(key, None)
         octets = given.encode("utf-8", "surrogateescape")
-        if any([hmac.compare_digest(octets, pick) for pick in self._lockpicks]):
+        if any(hmac.compare_digest(octets, pick) for pick in self._lockpicks):
             self._counters.add("total_lockpick_hmac")
             log.warning("lockpick used", parameter=self._parameter, signature=f"{given[:2]}...")
             return

@@ -115,7 +115,7 @@ class FileStorage:
         return parent
 
     def _check_beneath(self, descriptor: int, key: str) -> None:
-        reached = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        reached = Path(f"/proc/self/fd/{descriptor}").readlink()
         if not reached.is_relative_to(self.root.resolve()):
             raise _outside(key)
 

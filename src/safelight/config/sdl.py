@@ -79,8 +79,8 @@ class _Token(NamedTuple):
     value: Value = None
 
 
-# Everything that repeats does so possessively or at the end of its alternative, or hostile files would make the
-# engine try again and again. No lookahead stands in a possessive group: Python before 3.11.5 loses its place there.
+# Everything repeats possessively or at the end of its alternative, or hostile files would make the engine try
+# again and again. No lookahead stands in a possessive group: Python before 3.11.5 loses its place there.
 # An unclosed string ends before a `{` that ends its line: that block is meant.
 _LEXEME = re.compile(
     r"""
@@ -256,7 +256,7 @@ class _Statement:
     broken: bool = False
 
 
-class _GiveUp(Exception):  # noqa: N818 (no error of anybody's: the end of parsing)
+class _GiveUp(Exception):
     """The rest of the file would only give follow-up problems."""
 
 

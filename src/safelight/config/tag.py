@@ -37,7 +37,7 @@ class Tag:
     namespace: str = ""
 
     def __str__(self) -> str:
-        """The canonical rendering used in messages (reference/imagestore 1.7): attributes sorted by key.
+        """The canonical rendering used in messages: attributes sorted by key.
 
         Parsing it gives the same tag again, except that integers beyond 64 bits become decimals.
         """

@@ -1,7 +1,7 @@
 """Files below a root directory: contained, atomic, durable.
 
-A key is walked part by part through directory descriptors, and after every link that is followed the place
-reached must still lie below the root, so no race between check and use can lead outside.
+Whatever a key and the links below the root lead to is opened first and then asked where it is, so no race
+between check and use can lead outside. Linux only: the answer comes from /proc.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ from safelight.errors import (
 )
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _COPY_BYTES = 1 << 20
-_INLINE_BYTES = 1 << 16
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO}
 _UNUSABLE_NAME = {
     errno.ENAMETOOLONG,
@@ -43,10 +43,18 @@ class FileStorage:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
+        self._real_root = ""
 
     async def get(self, key: str, max_bytes: int) -> Blob:
         """See `Storage.get`. The file is opened, not read; opening a local file does not block for long."""
-        return self._open(key, max_bytes)
+        with _translated(key, _ABSENT):
+            descriptor = os.open(f"{self.root}/{_checked(key)}", _READ)
+            try:
+                self._check_beneath(descriptor, key)
+                return _blob(descriptor, key, max_bytes)
+            except BaseException:
+                os.close(descriptor)
+                raise
 
     async def put(self, key: str, data: Blob) -> None:
         """See `Storage.put`: write aside, fsync, rename, fsync the directory. Missing parents are made."""
@@ -56,20 +64,9 @@ class FileStorage:
         """See `Storage.delete`."""
         await asyncio.to_thread(self._remove, key)
 
-    def _open(self, key: str, max_bytes: int) -> Blob:
-        with _translated(key, _ABSENT), self._parent(key, create=False) as (parent, name):
-            descriptor = os.open(
-                name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=parent
-            )
-            try:
-                self._check_beneath(descriptor, key)
-                return _blob(descriptor, key, max_bytes)
-            except BaseException:
-                os.close(descriptor)
-                raise
-
     def _write(self, key: str, data: Blob) -> None:
-        with _translated(key, _UNUSABLE_NAME), self._parent(key, create=True) as (parent, name):
+        directory, name = os.path.split(_checked(key))
+        with _translated(key, _UNUSABLE_NAME), self._opened(directory, key, create=True) as parent:
             aside = f".{secrets.token_hex(12)}.part"
             try:
                 _write_aside(parent, aside, data)
@@ -80,26 +77,26 @@ class FileStorage:
             os.fsync(parent)
 
     def _remove(self, key: str) -> None:
-        with _translated(key, _ABSENT), self._parent(key, create=False) as (parent, name):
+        directory, name = os.path.split(_checked(key))
+        with _translated(key, _ABSENT), self._opened(directory, key) as parent:
             os.unlink(name, dir_fd=parent)
             os.fsync(parent)
 
     @contextmanager
-    def _parent(self, key: str, *, create: bool) -> Generator[tuple[int, str]]:
-        """A descriptor of the directory that `key` is in, made if asked, and the last part of `key`."""
-        *directories, name = self._parts(key)
+    def _opened(self, directory: str, key: str, *, create: bool = False) -> Generator[int]:
+        """A descriptor of a directory below the root, made if asked."""
         if create:
             self.root.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.root, _DIRECTORY)
         try:
-            for part in directories:
+            for part in directory.split("/") if directory else ():
                 descriptor = self._descend(descriptor, part, key, create=create)
-            yield descriptor, name
+            yield descriptor
         finally:
             os.close(descriptor)
 
     def _descend(self, parent: int, part: str, key: str, *, create: bool) -> int:
-        """Replace the descriptor `parent` by one of its directory `part`."""
+        """Turn the descriptor `parent` into one of its directory `part`; the step may not leave the root."""
         if create:
             with suppress(FileExistsError):
                 os.mkdir(part, dir_fd=parent)
@@ -107,27 +104,34 @@ class FileStorage:
         child = os.open(part, _DIRECTORY, dir_fd=parent)
         try:
             self._check_beneath(child, key)
-        except BaseException:
+            os.dup2(child, parent, inheritable=False)
+        finally:
             os.close(child)
-            raise
-        os.dup2(child, parent, inheritable=False)
-        os.close(child)
         return parent
 
     def _check_beneath(self, descriptor: int, key: str) -> None:
-        reached = Path(f"/proc/self/fd/{descriptor}").readlink()
-        if not reached.is_relative_to(self.root.resolve()):
-            raise _outside(key)
+        """Raises: OutsideOfRoot. What was opened is asked where it is, so no race can lead outside."""
+        reached = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 (twice as fast, on every request)
+        if not self._is_beneath(reached):
+            self._real_root = os.path.realpath(self.root)
+            if not self._is_beneath(reached):
+                raise _outside(key)
 
-    def _parts(self, key: str) -> list[str]:
-        parts = [part for part in key.split("/") if part not in ("", ".")]
-        if key.startswith("/") or ".." in parts or "\0" in key:
-            raise _outside(key)
-        try:
-            key.encode()
-        except UnicodeEncodeError as error:
-            raise _outside(key) from error
-        return parts or ["."]
+    def _is_beneath(self, reached: str) -> bool:
+        root = self._real_root
+        return bool(root) and (reached == root or reached.startswith(root.rstrip("/") + "/"))
+
+
+def _checked(key: str) -> str:
+    """`key` without empty and `.` parts. Raises: OutsideOfRoot for one that could name anything else."""
+    parts = [part for part in key.split("/") if part not in ("", ".")]
+    if key.startswith("/") or ".." in parts or "\0" in key:
+        raise _outside(key)
+    try:
+        key.encode()
+    except UnicodeEncodeError as error:
+        raise _outside(key) from error
+    return "/".join(parts) or "."
 
 
 def _blob(descriptor: int, key: str, max_bytes: int) -> Blob:

@@ -12,9 +12,9 @@ class ImageSettings:
     `auto_orient`: apply the EXIF orientation first; every size is then the rotated one.
     `max_pixels`: limit for pixels decoded (after shrink-on-load) and for pixels produced; the default is
     1 GiB of 8-byte pixels (reference, thumbnailer section 10).
-    `png_quality`: two digits, zlib level and filter (reference, 7.2). None: level 3, libvips' own filter choice.
+    `png_quality`: two digits, zlib level and filter (reference, 7.2). None: level 3, libvips' filter.
     `jpeg_quality`: 0..100.
-    `shrink_on_load`, `downsample`: the reference's `--no-optimization` turns off both, `--no-downsample` the second.
+    `shrink_on_load`, `downsample`: `--no-optimization` turns off both, `--no-downsample` the second.
     `svg_max_bytes`, `svg_max_text`: refuse SVG documents with more bytes, or more characters of text.
     """
 

@@ -1,4 +1,4 @@
-"""Thumbnail specifications as plain values: `method,width,height,format,key:value...!edit,arg...,key:value...`.
+"""Thumbnail specifications as values: `method,width,height,format,key:value...!edit,arg...,key:value...`.
 
 Grammar and messages: reference/thumbnailer section 4. Parsing only; whether a method, an edit or a colour
 exists is found out when the image is processed.
@@ -69,7 +69,12 @@ class ThumbnailSpec:
         if len(edits) > MAX_EDITS:
             raise SpecError(f"too many edits: {len(edits)}, at most {MAX_EDITS} are allowed")
         return cls(
-            method, _dimension("width", width), _dimension("height", height), image_format, options, tuple(edits)
+            method,
+            _dimension("width", width),
+            _dimension("height", height),
+            image_format,
+            options,
+            tuple(edits),
         )
 
     def __str__(self) -> str:

@@ -1,0 +1,20 @@
+"""What an image is, from its header alone."""
+
+from safelight.image.formats import Buffer
+from safelight.image.load import Input, open_input
+from safelight.image.result import ImageInfo
+from safelight.image.settings import ImageSettings
+
+
+def identify(data: Buffer, settings: ImageSettings) -> ImageInfo:
+    """Type and size of an image; decodes nothing, so damage past the header goes unnoticed.
+
+    Width and height are the rotated ones when the EXIF orientation is applied.
+    Raises: UnsupportedMedia, TooLarge.
+    """
+    return describe(open_input(data, settings))
+
+
+def describe(source: Input) -> ImageInfo:
+    """Type and size of an opened input."""
+    return ImageInfo(source.format.mime_type, source.size.width, source.size.height)

@@ -1,0 +1,81 @@
+"""JPEG files as segments: what the header says, and the JFIF marker that libvips leaves out. No pixels."""
+
+from dataclasses import dataclass
+from struct import pack, unpack_from
+
+from safelight.image.formats import Buffer
+
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF markers: ITU-T T.81, table B.1
+_STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
+_EXIF = b"Exif\0\0"
+_ORIENTATION_TAG = 0x0112
+_SHORT = 3
+_MAX_SEGMENTS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class JpegHeader:
+    """Stored size in pixels and EXIF orientation 1..8."""
+
+    width: int
+    height: int
+    orientation: int
+
+
+def read_header(data: Buffer) -> JpegHeader | None:
+    """Walk the segments up to the frame header. None when this is not a JPEG that we understand.
+
+    Reads a few dozen bytes per segment, copies at most the EXIF one.
+    """
+    view = memoryview(data)
+    position, orientation = 2, 1
+    for _ in range(_MAX_SEGMENTS):
+        while position + 1 < len(view) and view[position] == 0xFF and view[position + 1] == 0xFF:
+            position += 1  # fill bytes, T.81 B.1.1.2
+        if position + 4 > len(view) or view[position] != 0xFF:
+            return None
+        marker = view[position + 1]
+        if marker in _STANDALONE:
+            position += 2
+            continue
+        length = int.from_bytes(view[position + 2 : position + 4], "big")
+        if length < 2:
+            return None
+        body = view[position + 4 : position + 2 + length]
+        if marker in _FRAMES:
+            return _frame(body, orientation)
+        if marker == 0xE1 and bytes(body[:6]) == _EXIF:
+            orientation = exif_orientation(bytes(body[6:])) or orientation
+        position += 2 + length
+    return None
+
+
+def _frame(body: memoryview, orientation: int) -> JpegHeader | None:
+    if len(body) < 6:
+        return None
+    height, width = unpack_from(">HH", body, 1)
+    return JpegHeader(width, height, orientation) if width and height else None
+
+
+def exif_orientation(block: bytes) -> int | None:
+    """Orientation 1..8 in the first directory of an EXIF block (TIFF 6.0, section 2), or None."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(block[:4])
+    if order is None or len(block) < 8:
+        return None
+    (start,) = unpack_from(order + "I", block, 4)
+    if start + 2 > len(block):
+        return None
+    (count,) = unpack_from(order + "H", block, start)
+    for entry in range(start + 2, min(start + 2 + 12 * count, len(block) - 11), 12):
+        tag, kind = unpack_from(order + "HH", block, entry)
+        if tag == _ORIENTATION_TAG:
+            (value,) = unpack_from(order + "H", block, entry + 8)
+            return value if kind == _SHORT and 1 <= value <= 8 else None
+    return None
+
+
+def with_jfif(data: bytes, density: tuple[int, int] | None) -> bytes:
+    """Put a JFIF marker after the first two bytes (JFIF 1.02). `density`: pixels per inch across and down."""
+    unit, (across, down) = (1, density) if density else (0, (1, 1))
+    marker = pack(">2sH5sHBHHBB", b"\xff\xe0", 16, b"JFIF\0", 0x0101, unit, across, down, 0, 0)
+    return data[:2] + marker + data[2:]

@@ -1,0 +1,262 @@
+"""Opening inputs: recognise, read the header, check limits; later decode, shrinking on the way."""
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyvips
+from pyvips import Image, Source
+
+from safelight.errors import TooLarge, UnsupportedMedia
+from safelight.image import svg
+from safelight.image.formats import AVIF, EMPTY, JPEG, NO_DECODER, WEBP, Buffer, InputFormat, sniff
+from safelight.image.geometry import TOO_LARGE, Size, check_pixels
+from safelight.image.jpeg import read_header
+from safelight.image.pillow import PillowSource
+from safelight.image.settings import ImageSettings
+
+# Stop at missing data; forgive JPEGs oddities like stray bytes between segments, as every viewer does.
+_FAIL_ON = {"JPEG": "truncated"}
+_FAIL_ON_DEFAULT = "error"
+
+
+def secure() -> None:
+    """Block every libvips operation that its authors do not trust with hostile input, but SVG: see `svg`."""
+    pyvips.block_untrusted_set(True)
+    pyvips.operation_block_set("VipsForeignLoadSvg", False)
+
+
+secure()
+
+
+@contextmanager
+def decoding() -> Generator[None]:
+    """Around libvips work on untrusted bytes, whose texts become details.
+
+    Raises: TooLarge, UnsupportedMedia.
+    """
+    try:
+        yield
+    except pyvips.Error as error:
+        text = str(error)
+        if "out of memory" in text.lower():
+            raise TooLarge(TOO_LARGE, detail=text) from error
+        raise UnsupportedMedia(NO_DECODER, detail=text) from error
+
+
+class Decoder(Protocol):
+    """An opened input. Sizes are as stored, before any rotation."""
+
+    size: Size
+    orientation: int
+    has_alpha: bool
+    clearance: int  # decode this many times the size that a resize will give
+
+    def decode(self, need: Size) -> Image:
+        """A lazy image, at least `need` large on both sides unless the input is smaller; use it once.
+
+        Raises: TooLarge, UnsupportedMedia.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class Input:
+    """A recognised input: what it is and how to get its pixels."""
+
+    format: InputFormat
+    decoder: Decoder
+    auto_orient: bool
+
+    @property
+    def orientation(self) -> int:
+        """EXIF orientation to apply, 1..8; 1 when it is not wanted."""
+        return self.decoder.orientation if self.auto_orient else 1
+
+    @property
+    def turned(self) -> bool:
+        """Width and height change places."""
+        return self.orientation >= 5
+
+    @property
+    def size(self) -> Size:
+        """Size as reported: rotated if the orientation is applied."""
+        return self.decoder.size.swapped if self.turned else self.decoder.size
+
+
+def open_input(data: Buffer, settings: ImageSettings) -> Input:
+    """Recognise `data` and read its header; decodes nothing and copies nothing (Pillow's formats: one copy).
+
+    `data` must stay alive and unchanged as long as the result is used.
+    Raises: UnsupportedMedia, TooLarge.
+    """
+    if not len(data):
+        raise UnsupportedMedia(EMPTY)
+    format_ = sniff(data)
+    if format_.decoder == "pillow":
+        decoder: Decoder = _PillowDecoder(data, format_, settings)
+    elif format_.decoder == "svg":
+        decoder = _SvgDecoder(data, settings)
+    elif format_ is JPEG:
+        decoder = _JpegDecoder(data, settings)
+    elif format_ is WEBP:
+        decoder = _WebpDecoder(data, settings)
+    else:
+        decoder = _VipsDecoder(data, format_, settings)
+    return Input(format_, decoder, settings.auto_orient)
+
+
+class _VipsDecoder:
+    """PNG, GIF, TIFF, AVIF: no shrinking on load, first page only."""
+
+    clearance = 2
+
+    def __init__(self, data: Buffer, format_: InputFormat, settings: ImageSettings) -> None:
+        self._format = format_
+        self._source = Source.new_from_memory(data)
+        self._max_pixels = settings.max_pixels
+        with decoding():
+            self._image = self._open()
+            self._check_header(self._image)
+            self.size = Size(self._image.width, self._image.height)
+            self.orientation = _orientation(self._image)
+            self.has_alpha = bool(self._image.hasalpha())
+
+    def decode(self, need: Size) -> Image:
+        return self._checked(self._image)
+
+    def _open(self, **options: Any) -> Image:
+        fail_on = _FAIL_ON.get(self._format.name, _FAIL_ON_DEFAULT)
+        loader = self._format.loader
+        return pyvips.Operation.call(loader, self._source, access="sequential", fail_on=fail_on, **options)
+
+    def _check_header(self, image: Image) -> None:
+        if self._format is AVIF and image.get("heif-compression") != "av1":
+            raise UnsupportedMedia(NO_DECODER, detail="a HEIF file that is not AVIF")
+
+    def _checked(self, image: Image) -> Image:
+        check_pixels(image.width, image.height, self._max_pixels)
+        return image
+
+
+class _ShrinkingDecoder(_VipsDecoder):
+    """A loader that can be opened again to give a smaller image for less work."""
+
+    shrinks: Sequence[int] = ()
+
+    def __init__(self, data: Buffer, format_: InputFormat, settings: ImageSettings) -> None:
+        self._shrink_on_load = settings.shrink_on_load
+        super().__init__(data, format_, settings)
+
+    def decode(self, need: Size) -> Image:
+        factor = self._factor(need)
+        if factor == 1:
+            return self._checked(self._image)
+        with decoding():
+            return self._checked(self._shrunk(factor))
+
+    def _factor(self, need: Size) -> int:
+        """Largest factor that leaves at least `need`; a side of 101 counts as 51 when halved."""
+        if not self._shrink_on_load:
+            return 1
+        width, height = self.size
+        fitting = (f for f in self.shrinks if -(-width // f) >= need.width and -(-height // f) >= need.height)
+        return max(fitting, default=1)
+
+    def _shrunk(self, factor: int) -> Image:
+        raise NotImplementedError
+
+
+class _JpegDecoder(_ShrinkingDecoder):
+    """libjpeg decodes at 1/2, 1/4 and 1/8; our own header parser saves opening the file twice."""
+
+    shrinks = (2, 4, 8)
+
+    def __init__(self, data: Buffer, settings: ImageSettings) -> None:
+        header = read_header(data)
+        if header is None:
+            super().__init__(data, JPEG, settings)
+            return
+        self._format = JPEG
+        self._source = Source.new_from_memory(data)
+        self._max_pixels = settings.max_pixels
+        self._shrink_on_load = settings.shrink_on_load
+        self.size = Size(header.width, header.height)
+        self.orientation = header.orientation
+        self.has_alpha = False
+
+    def decode(self, need: Size) -> Image:
+        with decoding():
+            # Checked again as opened: that parser and libjpeg may disagree about a malicious file.
+            return self._checked(self._open(shrink=self._factor(need)))
+
+    def _shrunk(self, factor: int) -> Image:
+        return self._open(shrink=factor)
+
+
+class _WebpDecoder(_ShrinkingDecoder):
+    """libwebp scales while it decodes."""
+
+    shrinks = tuple(range(2, 65))
+
+    def __init__(self, data: Buffer, settings: ImageSettings) -> None:
+        super().__init__(data, WEBP, settings)
+
+    def decode(self, need: Size) -> Image:
+        check_pixels(*self.size, self._max_pixels)  # lossless files are decoded whole before they are scaled
+        return super().decode(need)
+
+    def _shrunk(self, factor: int) -> Image:
+        return self._open(scale=1 / factor)
+
+
+class _SvgDecoder:
+    """Rendered by librsvg behind the guard, at the size needed."""
+
+    orientation = 1
+    has_alpha = True
+    clearance = 1
+
+    def __init__(self, data: Buffer, settings: ImageSettings) -> None:
+        def check_image(embedded: bytes) -> None:
+            inner = sniff(embedded)
+            if inner.decoder == "svg":
+                raise UnsupportedMedia(NO_DECODER, detail="SVG inside SVG")
+            check_pixels(*open_input(embedded, settings).decoder.size, settings.max_pixels)
+
+        self._settings = settings
+        self._document = svg.read_document(data, settings, check_image)
+        self._source = Source.new_from_memory(self._document)
+        with decoding():
+            self._image = self._open(1.0)
+        self.size = Size(self._image.width, self._image.height)
+
+    def decode(self, need: Size) -> Image:
+        scale = max(need.width / self.size.width, need.height / self.size.height)
+        check_pixels(self.size.width * scale, self.size.height * scale, self._settings.max_pixels)
+        with decoding():
+            return self._open(scale)
+
+    def _open(self, scale: float) -> Image:
+        return pyvips.Operation.call("svgload_source", self._source, scale=scale, fail_on="error")
+
+
+class _PillowDecoder:
+    """Decoded by Pillow, whole."""
+
+    orientation = 1
+    clearance = 2
+
+    def __init__(self, data: Buffer, format_: InputFormat, settings: ImageSettings) -> None:
+        self._source = PillowSource(data, format_, settings.max_pixels)
+        self.size = self._source.size
+        self.has_alpha = self._source.has_alpha
+
+    def decode(self, need: Size) -> Image:
+        return self._source.decode()
+
+
+def _orientation(image: Image) -> int:
+    value = image.get("orientation") if image.get_typeof("orientation") else 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1

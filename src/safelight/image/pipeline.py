@@ -1,0 +1,271 @@
+"""From bytes and specifications to encoded images: one decode for all of them.
+
+Two ways lead to an output. Without edits its size follows from the header by the reference's formulas alone,
+so whatever was decoded is resized to it at once. With edits the image is first brought to the size that the
+older server would have worked on (`virtual`), because edits see its pixels.
+"""
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyvips
+from pyvips import Image
+
+from safelight.errors import BadRequest, ImageError, SafelightError, TooLarge
+from safelight.image import pillow, warm
+from safelight.image.colour import Colour, parse_colour
+from safelight.image.edit import Context, apply_edit
+from safelight.image.formats import JPEG, Buffer
+from safelight.image.geometry import (
+    TOO_LARGE,
+    Plan,
+    Size,
+    check_pixels,
+    downsampled,
+    largest,
+    load_hint,
+)
+from safelight.image.identify import describe
+from safelight.image.load import Input, decoding, open_input, secure
+from safelight.image.method import BACKGROUND, DEFAULT_BACKGROUND, Method, find_method, method_errors
+from safelight.image.profile import needs_conversion, to_8_bit, to_rgb, to_srgb
+from safelight.image.resize import box_shrink, complete, finish, flatten, orient, scale
+from safelight.image.result import Thumbnail, Thumbnails
+from safelight.image.save import Encoding, encode, parse_encoding
+from safelight.image.settings import ImageSettings
+from safelight.image.spec import ThumbnailSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One specification, checked against the header of the input.
+
+    `target`: what to resize the decoded image to, as stored, before any rotation. `plan` and `encoding` are
+    known now only if there are no edits and the method is a plan; else they follow from the edited image.
+    """
+
+    spec: ThumbnailSpec
+    wanted: Size
+    target: Size
+    plan: Plan | None = None
+    encoding: Encoding | None = None
+
+
+def thumbnail(data: Buffer, specs: Sequence[ThumbnailSpec], settings: ImageSettings) -> Thumbnails:
+    """Make every specified output from one decode of `data`, which must not change meanwhile.
+
+    Raises: UnsupportedMedia, TooLarge for the input as a whole. What fails for one specification only is an
+    entry of the result.
+    """
+    source = open_input(data, settings)
+    virtual = virtual_size(source, specs, settings)
+    recipes = [_prepared(source, virtual, spec, settings) for spec in specs]
+    ready = [recipe for recipe in recipes if isinstance(recipe, Recipe)]
+    base = load_base(source, ready) if ready else None
+    outputs = tuple(
+        _produced(base, source, recipe, settings)
+        if base is not None and isinstance(recipe, Recipe)
+        else recipe
+        for recipe in recipes
+    )
+    return Thumbnails(describe(source), tuple(output for output in outputs if not isinstance(output, Recipe)))
+
+
+# --- from the header alone
+
+
+def virtual_size(source: Input, specs: Sequence[ThumbnailSpec], settings: ImageSettings) -> Size:
+    """Size that the older server would work on: after load hint and downsampling (reference 6.1), rotated."""
+    sides = [(spec.width, spec.height) for spec in specs]
+    known = [
+        Size(max(1, width), max(1, height))
+        for width, height in sides
+        if width is not None and height is not None
+    ]
+    if not settings.shrink_on_load or not known or len(known) < len(sides):
+        return source.size
+    most = largest(known)
+    size = load_hint(source.size, most) if source.format is JPEG else source.size
+    return downsampled(size, most) if settings.downsample else size
+
+
+def prepare(source: Input, virtual: Size, spec: ThumbnailSpec, settings: ImageSettings) -> Recipe:
+    """Check all that can be before pixels, in the order of reference 6.5. Raises: BadRequest, TooLarge."""
+    wanted = _wanted(source.size, spec)
+    if source.decoder.has_alpha:
+        _background(spec)
+    if spec.edits:
+        return Recipe(spec, wanted, _stored(source, virtual))
+    method = find_method(spec.method)
+    if method.plan is None:
+        return Recipe(spec, wanted, _stored(source, virtual))
+    plan = _plan(method, virtual, wanted, spec, settings)
+    encoding = parse_encoding(spec.format, spec.options, source.format, settings)
+    return Recipe(spec, wanted, _stored(source, plan.size), plan, encoding)
+
+
+def _prepared(
+    source: Input, virtual: Size, spec: ThumbnailSpec, settings: ImageSettings
+) -> Recipe | SafelightError:
+    try:
+        return prepare(source, virtual, spec, settings)
+    except SafelightError as error:
+        return error
+
+
+def _wanted(size: Size, spec: ThumbnailSpec) -> Size:
+    width = size.width if spec.width is None else spec.width
+    height = size.height if spec.height is None else spec.height
+    if not width or not height:
+        raise BadRequest(f"at least one image dimension is zero: {width}x{height}")
+    return Size(width, height)
+
+
+def _plan(method: Method, have: Size, wanted: Size, spec: ThumbnailSpec, settings: ImageSettings) -> Plan:
+    assert method.plan is not None  # noqa: S101
+    with method_errors(method.name):
+        plan = method.plan(have, wanted, spec.options)
+    if plan.canvas is not None:
+        _background(spec)
+    check_pixels(*plan.size, settings.max_pixels)
+    check_pixels(*plan.final, settings.max_pixels)
+    return plan
+
+
+def _background(spec: ThumbnailSpec) -> Colour:
+    """The specification's background colour; parsed only where it matters. Raises: ColourError."""
+    return parse_colour(spec.options.get(BACKGROUND, DEFAULT_BACKGROUND))
+
+
+def _stored(source: Input, size: Size) -> Size:
+    """A size of the rotated image as a size of the stored one."""
+    return size.swapped if source.turned else size
+
+
+# --- pixels
+
+
+def load_base(source: Input, recipes: Sequence[Recipe]) -> Image:
+    """Decode once, into memory: for one recipe already at its target, for several large enough for all.
+
+    Raises: UnsupportedMedia, TooLarge.
+    """
+    need = largest([_need(source, recipe) for recipe in recipes])
+    with decoding():
+        image = to_8_bit(source.decoder.decode(need))
+        image = _flattened_early(image, recipes)
+        if len(recipes) == 1:
+            return _scaled(image, recipes[0]).copy_memory()
+        return box_shrink(image, need).copy_memory()
+
+
+def _need(source: Input, recipe: Recipe) -> Size:
+    """Size to decode at least: the virtual one for edits, else so much that one resize does the rest well."""
+    clearance = source.decoder.clearance if recipe.plan is not None else 1
+    return Size(recipe.target.width * clearance, recipe.target.height * clearance)
+
+
+def _flattened_early(image: Image, recipes: Sequence[Recipe]) -> Image:
+    """Flatten before resizing, which is less work, if all recipes agree and colours are final already."""
+    if not image.hasalpha() or needs_conversion(image):
+        return image
+    backgrounds = {_background(recipe.spec) for recipe in recipes}
+    background = backgrounds.pop()
+    return image if backgrounds or not background.opaque else flatten(image, background)
+
+
+def _scaled(image: Image, recipe: Recipe) -> Image:
+    return scale(complete(image, recipe.target), recipe.target)
+
+
+def produce(base: Image, source: Input, recipe: Recipe, settings: ImageSettings) -> Thumbnail:
+    """Make one output. `base` is in memory and as stored. Raises: BadRequest, TooLarge, ImageError."""
+    spec = recipe.spec
+    image = _flattened_early(base, [recipe])
+    image = _scaled(image, recipe)
+    image = to_srgb(image)
+    if image.hasalpha():
+        image = flatten(image, _background(spec))
+    if source.orientation != 1:
+        image = orient(image.copy_memory(), source.orientation)
+    if recipe.plan is None:
+        image = edited(to_rgb(image), spec, settings)
+        image = _by_method(image, recipe, settings)
+    else:
+        image = _finished(image, recipe.plan, spec)
+    encoding = recipe.encoding or parse_encoding(spec.format, spec.options, source.format, settings)
+    return Thumbnail(encode(image, encoding), encoding.format.mime_type, image.width, image.height)
+
+
+def _produced(
+    base: Image, source: Input, recipe: Recipe, settings: ImageSettings
+) -> Thumbnail | SafelightError:
+    try:
+        with processing():
+            return produce(base, source, recipe, settings)
+    except SafelightError as error:
+        return error
+
+
+@contextmanager
+def processing() -> Generator[None]:
+    """Around libvips work on pixels that are decoded. Raises: TooLarge, ImageError."""
+    try:
+        yield
+    except pyvips.Error as error:
+        text = str(error)
+        if "out of memory" in text.lower():
+            raise TooLarge(TOO_LARGE, detail=text) from error
+        raise ImageError("image processing failed", detail=text) from error
+
+
+def edited(image: Image, spec: ThumbnailSpec, settings: ImageSettings) -> Image:
+    """Apply the edits one after the other.
+
+    Each result goes to memory: several edits read their input twice, which would double the work with every
+    further edit if all stayed lazy.
+    """
+    for edit in spec.edits:
+        image = apply_edit(image.copy_memory(), Context(spec, edit, settings)).copy_memory()
+    return image
+
+
+def _by_method(image: Image, recipe: Recipe, settings: ImageSettings) -> Image:
+    """The thumbnailing method, for an image whose size was not known before."""
+    spec = recipe.spec
+    method = find_method(spec.method)
+    if method.transform is not None:
+        options = {BACKGROUND: DEFAULT_BACKGROUND, **spec.options}
+        with method_errors(method.name):
+            return method.transform(image.copy_memory(), recipe.wanted, options) or image
+    plan = _plan(method, Size(image.width, image.height), recipe.wanted, spec, settings)
+    return _finished(scale(image, plan.size), plan, spec)
+
+
+def _finished(image: Image, plan: Plan, spec: ThumbnailSpec) -> Image:
+    return finish(image, plan, _background(spec) if plan.canvas is not None else None)
+
+
+# --- before the first request
+
+
+def import_all() -> None:
+    """Import everything without running a libvips pipeline, so that a fork may follow."""
+    secure()
+    pillow.import_all()
+
+
+def warm_up(settings: ImageSettings) -> None:
+    """Run every loader, saver and sort of edit once; sets libvips to one thread and no operation cache.
+
+    Afterwards nothing is imported and no file is opened but fonts for SVG text.
+    """
+    import_all()
+    pyvips.cache_set_max(0)
+    pyvips.concurrency_set(1)
+    small = ThumbnailSpec.parse("crop,4,4,jpeg")
+    for data, specs in warm.samples():
+        for output in thumbnail(data, specs, settings).outputs:
+            if isinstance(output, Thumbnail):
+                thumbnail(output.data, [small], settings)

@@ -1,0 +1,146 @@
+"""Colour: any input to 8-bit sRGB or grey, profiles and CMYK included."""
+
+from hashlib import blake2b
+from typing import Any, cast
+
+import pyvips
+from pyvips import Image
+
+_BUILT_IN_CMYK = "cmyk"
+_SPACES = {"b-w": b"GRAY", "srgb": b"RGB ", "cmyk": b"CMYK"}  # ICC.1:2010, 7.2.6
+_SRGB_TOLERANCE = 2  # levels of 255; profiles of cameras and editors that claim to be sRGB stay below
+_VERDICTS: dict[bytes, bool] = {}
+_MAX_VERDICTS = 1_000
+_FIELD = "icc-profile-data"
+_COLOUR_BANDS = {"b-w": 1, "srgb": 3, "cmyk": 4}
+_INTEGER_FORMATS = ("ushort", "uint")
+_OFFSETS = {"char": (1.0, 128.0), "short": (1 / 256, 128.0), "int": (1 / (1 << 24), 128.0)}
+
+
+def _space(image: Image) -> str:
+    return str(image.interpretation)
+
+
+def to_8_bit(image: Image) -> Image:
+    """Bring samples to 0..255 and the interpretation to one of grey, sRGB, CMYK; alpha stays the last band.
+
+    Floating point samples are taken as 0..1, as the older server did. Lazy.
+    """
+    plain = _space(image) in _COLOUR_BANDS
+    if plain and image.format == "uchar" and image.bands - _COLOUR_BANDS[_space(image)] in (0, 1):
+        return image
+    if image.interpretation in ("lab", "labq", "labs", "xyz", "yxy", "lch", "cmc", "hsv", "oklab", "oklch"):
+        return image.colourspace("srgb")
+    if image.format in _INTEGER_FORMATS:
+        image = image.cast("uchar", shift=True)
+    elif image.format in _OFFSETS:
+        factor, shift = _OFFSETS[str(image.format)]
+        image = image.linear([factor], [shift], uchar=True)
+    elif image.format in ("float", "double"):
+        image = image.linear([255.0], [0.5], uchar=True)
+    elif image.format != "uchar":
+        image = image.real().linear([255.0], [0.5], uchar=True)
+    return _named(image)
+
+
+def _named(image: Image) -> Image:
+    """State what the bands are; drop bands that no output can hold."""
+    if image.interpretation == "cmyk" and image.bands >= 4:
+        return image[:5] if image.bands > 5 else image
+    if image.bands > 4:
+        image = image[:4] if image.hasalpha() else image[:3]
+    return image.copy(interpretation="b-w" if image.bands < 3 else "srgb")
+
+
+def needs_conversion(image: Image) -> bool:
+    """Whether colours must be transformed: CMYK, or a usable profile that is not sRGB."""
+    return image.interpretation == "cmyk" or _foreign_profile(image)
+
+
+def to_srgb(image: Image) -> Image:
+    """Transform to sRGB if that is needed; lazy. A profile that cannot be used is ignored."""
+    if image.interpretation == "cmyk":
+        return _from_cmyk(image)
+    return _by_profile(image) if _foreign_profile(image) else image
+
+
+def to_rgb(image: Image) -> Image:
+    """Grey to three equal bands, alpha kept; for everything that draws in colour. Lazy."""
+    return image.colourspace("srgb") if image.interpretation == "b-w" else image
+
+
+def _from_cmyk(image: Image) -> Image:
+    if _compatible(image):
+        try:
+            return _transform(image)
+        except pyvips.Error:
+            pass  # a broken profile: libvips' own one will do
+    plain = image.copy()
+    plain.remove(_FIELD)
+    return _transform(plain, input_profile=_BUILT_IN_CMYK)
+
+
+def _by_profile(image: Image) -> Image:
+    try:
+        return _transform(image)
+    except pyvips.Error:
+        return image
+
+
+def attach_profile(image: Image, profile: bytes) -> None:
+    """Give an image of our own an ICC profile."""
+    cast(Any, image).set_type(pyvips.GValue.blob_type, _FIELD, profile)
+
+
+def _transform(image: Image, **options: Any) -> Image:
+    """Relative colorimetric with black point compensation, alpha carried along."""
+    return image.icc_transform(
+        "srgb", embedded=True, intent="relative", black_point_compensation=True, **options
+    )
+
+
+def _profile(image: Image) -> bytes | None:
+    value: Any = image.get(_FIELD) if image.get_typeof(_FIELD) else None
+    return value if isinstance(value, bytes) else None
+
+
+def _compatible(image: Image) -> bool:
+    """The embedded profile is for this kind of image."""
+    profile = _profile(image)
+    return profile is not None and profile[16:20] == _SPACES.get(_space(image))
+
+
+def _foreign_profile(image: Image) -> bool:
+    profile = _profile(image)
+    if profile is None or profile[16:20] != _SPACES.get(_space(image)):
+        return False
+    key = blake2b(profile, digest_size=16).digest()
+    if key not in _VERDICTS:
+        if len(_VERDICTS) >= _MAX_VERDICTS:
+            _VERDICTS.clear()
+        _VERDICTS[key] = _changes_colours(profile, 1 if image.interpretation == "b-w" else 3)
+    return _VERDICTS[key]
+
+
+def _changes_colours(profile: bytes, bands: int) -> bool:
+    """Send a chart through the profile and see whether it comes back as it was. A broken one is ignored."""
+    chart = _chart(bands)
+    attach_profile(chart, profile)
+    try:
+        result = _transform(chart)
+        before = chart.colourspace("srgb") if bands == 1 else chart
+        return float(cast(Any, result - before).abs().max()) > _SRGB_TOLERANCE
+    except pyvips.Error:
+        return False
+
+
+def _chart(bands: int) -> Image:
+    """5x5x5 colours, or 125 greys, as one row."""
+    levels = (0, 64, 128, 191, 255)
+    colours = (
+        bytes(level for red in levels for green in levels for blue in levels for level in (red, green, blue))
+        if bands == 3
+        else bytes(range(0, 250, 2))
+    )
+    chart = Image.new_from_memory(colours, 125, 1, bands, "uchar")
+    return chart.copy(interpretation="srgb" if bands == 3 else "b-w")

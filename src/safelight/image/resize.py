@@ -1,0 +1,113 @@
+"""Steps that move pixels without knowing about methods: scale, turn, cut, put on a background. All lazy."""
+
+from pyvips import Image
+
+from safelight.image.colour import Colour
+from safelight.image.geometry import Box, Plan, Size
+from safelight.image.profile import to_rgb
+
+
+def scale(image: Image, size: Size) -> Image:
+    """Resize to exactly `size`, Lanczos3 on the samples as they are; Mitchell for enlarging.
+
+    Straight alpha is premultiplied meanwhile, so that hidden colours do not bleed.
+    """
+    if size == (image.width, image.height):
+        return image
+    if not image.hasalpha():
+        return _scale_bands(image, size)
+    premultiplied = image.premultiply().cast("uchar").copy(interpretation=image.interpretation)
+    return _scale_bands(premultiplied, size).unpremultiply().cast("uchar")
+
+
+def _scale_bands(image: Image, size: Size) -> Image:
+    horizontal, vertical = size.width / image.width, size.height / image.height
+    kernel = "mitchell" if horizontal > 1 and vertical > 1 else "lanczos3"
+    scaled = image.resize(horizontal, vscale=vertical, kernel=kernel)
+    return _exactly(scaled, size)
+
+
+def _exactly(image: Image, size: Size) -> Image:
+    """Cut or repeat the last line if libvips rounded another way than we."""
+    if size == (image.width, image.height):
+        return image
+    return image.embed(0, 0, *size, extend="copy")
+
+
+def box_shrink(image: Image, need: Size) -> Image:
+    """Average whole blocks of pixels, leaving at least `need`; alpha images are left as they are."""
+    factor = min(image.width // need.width, image.height // need.height)
+    if factor < 2 or image.hasalpha():
+        return image
+    return image.shrink(factor, factor, ceil=True)
+
+
+def complete(image: Image, size: Size) -> Image:
+    """Give back the partial last column and row that libvips cuts off when shrinking a JPEG on load."""
+    lacking = (size.width - image.width, size.height - image.height)
+    if lacking == (0, 0) or not all(lack in (0, 1) for lack in lacking):
+        return image
+    return image.embed(0, 0, *size, extend="copy")
+
+
+def orient(image: Image, orientation: int) -> Image:
+    """Undo an EXIF orientation 1..8 (EXIF 2.32, 4.6.4 A). Needs an image in memory."""
+    match orientation:
+        case 2:
+            return image.fliphor()
+        case 3:
+            return image.rot180()
+        case 4:
+            return image.flipver()
+        case 5:
+            return image.rot90().fliphor()
+        case 6:
+            return image.rot90()
+        case 7:
+            return image.rot270().fliphor()
+        case 8:
+            return image.rot270()
+        case _:
+            return image
+
+
+def flatten(image: Image, background: Colour) -> Image:
+    """Put an image on a background: once, and opaque if the background is. Grey becomes sRGB."""
+    if not image.hasalpha():
+        return image
+    image = to_rgb(image)
+    if background.opaque:
+        return image.flatten(background=background.rgb)
+    if background.transparent:
+        return image
+    canvas = solid(image.width, image.height, background)
+    return canvas.composite2(image, "over").cast("uchar")
+
+
+def solid(width: int, height: int, colour: Colour) -> Image:
+    """An RGBA image of one colour."""
+    one = Image.black(1, 1) + colour.rgba
+    return one.cast("uchar").copy(interpretation="srgb").embed(0, 0, width, height, extend="copy")
+
+
+def inked(image: Image, colour: Colour) -> tuple[Image, list[float]]:
+    """The image in sRGB, with alpha if the colour needs it, and the colour as its bands."""
+    image = to_rgb(image)
+    if not image.hasalpha() and colour.opaque:
+        return image, colour.rgb
+    return (image if image.hasalpha() else image.addalpha()), colour.rgba
+
+
+def place(image: Image, canvas: Box, background: Colour) -> Image:
+    """Put an image on a larger canvas at `canvas.left`, `canvas.top`."""
+    image, ink = inked(image, background)
+    return image.embed(*canvas, extend="background", background=ink)
+
+
+def finish(image: Image, plan: Plan, background: Colour | None) -> Image:
+    """What is left of a plan once the image has its size."""
+    if plan.crop is not None:
+        return image.crop(*plan.crop)
+    if plan.canvas is not None and background is not None:
+        return place(image, plan.canvas, background)
+    return image

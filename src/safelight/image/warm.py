@@ -1,0 +1,27 @@
+"""Tiny images that make libvips and Pillow load, open and start all that they otherwise do at the first use."""
+
+from collections.abc import Iterator
+from io import BytesIO
+
+from PIL import Image as PillowImage
+from pyvips import Image
+
+from safelight.image.formats import OUTPUT_FORMATS
+from safelight.image.spec import ThumbnailSpec
+
+_SVG = b"""<svg xmlns="http://www.w3.org/2000/svg" width="16" height="16"><text y="9">a</text></svg>"""
+_PILLOW_FORMATS = ("BMP", "ICO", "TGA", "PCX", "PPM", "DDS", "JPEG2000", "SGI")
+_EDITS = "!blur,0,0,1,1!pixelate,0,0,1,1!rotate,30!rectangle,0,0,0.5,0.5,color:#ff000080"
+_SMALL = ThumbnailSpec.parse("crop,4,4,jpeg")
+
+
+def samples() -> Iterator[tuple[bytes, list[ThumbnailSpec]]]:
+    """Inputs of all kinds, with specifications that use every saver and every sort of edit."""
+    every_format = [ThumbnailSpec.parse(f"pad,8,9,{name}") for name in OUTPUT_FORMATS]
+    yield _SVG, [*every_format, ThumbnailSpec.parse("crop,4,4,png" + _EDITS)]
+    cmyk = Image.black(8, 8, bands=4).copy(interpretation="cmyk")
+    yield cmyk.jpegsave_buffer(), [_SMALL]
+    for name in _PILLOW_FORMATS:
+        file = BytesIO()
+        PillowImage.new("RGB", (16, 16)).save(file, name)
+        yield file.getvalue(), [_SMALL]

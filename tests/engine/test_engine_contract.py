@@ -12,6 +12,7 @@ import pytest_asyncio
 from safelight.blob import Blob, FileBlob, MemoryBlob
 from safelight.engine.base import Engine
 from safelight.engine.inline import InlineEngine
+from safelight.engine.pool import PoolEngine, PoolLimits
 from safelight.errors import BadRequest, ImageError, SpecError, Timeout, TooLarge, UnsupportedMedia
 from safelight.image.result import ImageInfo, Thumbnail
 from safelight.image.settings import ImageSettings
@@ -23,10 +24,13 @@ SETTINGS = ImageSettings(jpeg_quality=77)
 
 
 def make_engine(kind: str, *, handler: str = SCRIPT, timeout_s: float = 20) -> Engine:
+    if kind == "pool":
+        limits = PoolLimits(transform_timeout_s=timeout_s)
+        return PoolEngine(SETTINGS, workers=2, limits=limits, handler=handler)
     return InlineEngine(SETTINGS, workers=2, transform_timeout_s=timeout_s, handler=handler)
 
 
-@pytest.fixture(params=["inline"])
+@pytest.fixture(params=["inline", "pool"])
 def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 

@@ -61,6 +61,8 @@ class InlineEngine:
         return await self._run(False, lambda handler: handler.identify(image.read()))
 
     async def _run(self, urgent: bool, call: Callable[[Handler], Result]) -> Result:
+        if self._handler is None:
+            raise ImageError("engine is not running")
         threads = self._urgent_thread if urgent else self._threads
         running = asyncio.get_running_loop().run_in_executor(threads, self._call, call)
         try:

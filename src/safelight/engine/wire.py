@@ -1,0 +1,212 @@
+"""What the server and its image workers say to each other: bounded JSON messages, checked on arrival.
+
+A worker may have been taken over by its input. So nothing it says is trusted: no pickle, every text and
+number bounded, error classes from a list, media types from a pattern (they become HTTP headers).
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from safelight.engine.handling import IMAGE_ERRORS
+from safelight.errors import BadRequest, ImageError, SafelightError
+from safelight.image.result import ImageInfo, Thumbnail, Thumbnails
+from safelight.image.spec import ThumbnailSpec
+
+MAX_REQUEST_BYTES = 128 << 10  # a datagram; the kernel's default send buffer is 208 KiB
+MAX_REPLY_BYTES = 128 << 10
+MAX_ERROR_CHARACTERS = 2_000
+MAX_OUTPUTS = 64
+
+_MimeType = Annotated[str, Meta(pattern=r"^[a-z]{1,16}/[A-Za-z0-9.+-]{1,64}\Z", max_length=81)]
+_Text = Annotated[str, Meta(max_length=MAX_ERROR_CHARACTERS)]
+_Side = Annotated[int, Meta(ge=0, le=1 << 31)]
+_Count = Annotated[int, Meta(ge=0, le=1 << 40)]
+
+
+class Request(msgspec.Struct, array_like=True, frozen=True):
+    """A job for a worker. The image is in the arena, or in the file whose descriptor comes along."""
+
+    number: int
+    kind: Literal["thumbnail", "identify"]
+    size: int
+    specs: list[ThumbnailSpec]
+
+
+class Info(msgspec.Struct, array_like=True, frozen=True):
+    """`ImageInfo`, checked."""
+
+    mime_type: _MimeType
+    width: _Side
+    height: _Side
+
+
+class Output(msgspec.Struct, array_like=True, frozen=True, tag="output"):
+    """A `Thumbnail` whose data is in the arena, after that of the output before it."""
+
+    mime_type: _MimeType
+    width: _Side
+    height: _Side
+    size: _Count
+
+
+class Failure(msgspec.Struct, array_like=True, frozen=True, tag="failure"):
+    """An error of a class in `IMAGE_ERRORS`."""
+
+    name: Annotated[str, Meta(max_length=40)]
+    message: _Text
+    detail: _Text | None = None
+
+    def error(self) -> SafelightError:
+        """The error itself; a class that is not on the list becomes ImageError."""
+        kind = IMAGE_ERRORS.get(self.name, ImageError)
+        return kind(_printable(self.message), detail=self.detail and _printable(self.detail))
+
+
+class Reply(msgspec.Struct, array_like=True, frozen=True):
+    """The answer to request `number`: either `failure`, or `source` and what the request asked for.
+
+    `rss_bytes`: private memory of the worker, by its own account.
+    """
+
+    number: int
+    rss_bytes: _Count
+    failure: Failure | None
+    source: Info | None
+    outputs: Annotated[list[Output | Failure], Meta(max_length=MAX_OUTPUTS)]
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """First message of a worker: what its jail lacks, or why it cannot work."""
+
+    missing: Annotated[list[_Text], Meta(max_length=16)]
+    failure: _Text | None = None
+
+
+_encoder = msgspec.json.Encoder()
+_request_decoder = msgspec.json.Decoder(Request)
+_reply_decoder = msgspec.json.Decoder(Reply)
+_hello_decoder = msgspec.json.Decoder(Hello)
+
+
+class ProtocolError(Exception):
+    """A worker said what no worker of ours says."""
+
+
+def encode_request(
+    number: int, kind: Literal["thumbnail", "identify"], size: int, specs: Sequence[ThumbnailSpec]
+) -> bytes:
+    """Raises: BadRequest for specifications too long or not encodable."""
+    if len(specs) > MAX_OUTPUTS:
+        raise BadRequest(f"too many specifications: {len(specs)}, at most {MAX_OUTPUTS} are allowed")
+    try:
+        message = _encoder.encode(Request(number, kind, size, list(specs)))
+    except UnicodeEncodeError as error:  # a lone surrogate: an undecodable byte of the request
+        raise BadRequest("specification is not valid Unicode") from error
+    if len(message) > MAX_REQUEST_BYTES:
+        raise BadRequest("specifications are too long")
+    return message
+
+
+def decode_request(message: bytes) -> Request:
+    """For the worker, which trusts the server."""
+    return _request_decoder.decode(message)
+
+
+def encode_failure(number: int, rss_bytes: int, error: SafelightError) -> bytes:
+    """The reply to a request that failed as a whole."""
+    return _encoder.encode(Reply(number, rss_bytes, _failure(error), None, []))
+
+
+def encode_info(number: int, rss_bytes: int, info: ImageInfo) -> bytes:
+    """The reply to `identify`."""
+    return _encoder.encode(Reply(number, rss_bytes, None, _info(info), []))
+
+
+def encode_thumbnails(number: int, rss_bytes: int, made: Thumbnails) -> bytes:
+    """The reply to `thumbnail`, whose outputs are in the arena already."""
+    outputs: list[Output | Failure] = [
+        Output(made.mime_type, made.width, made.height, len(made.data))
+        if isinstance(made, Thumbnail)
+        else _failure(made)
+        for made in made.outputs
+    ]
+    message = _encoder.encode(Reply(number, rss_bytes, None, _info(made.source), outputs))
+    if len(message) > MAX_REPLY_BYTES:
+        return encode_failure(number, rss_bytes, ImageError("too many long errors", detail=str(len(message))))
+    return message
+
+
+def encode_hello(missing: Sequence[str], failure: str | None = None) -> bytes:
+    """The first message of a worker."""
+    return _encoder.encode(Hello([_short(line) for line in missing[:16]], failure and _short(failure)))
+
+
+def decode_reply(message: memoryview) -> Reply:
+    """Raises: ProtocolError."""
+    try:
+        return _reply_decoder.decode(message)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError(str(error)) from error
+
+
+def decode_hello(message: memoryview) -> Hello:
+    """Raises: ProtocolError."""
+    try:
+        return _hello_decoder.decode(message)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError(str(error)) from error
+
+
+def thumbnails(reply: Reply, wanted: int, arena: memoryview) -> Thumbnails:
+    """Copy the outputs out of the arena. Raises: ProtocolError when the reply does not fit the request."""
+    if reply.source is None or len(reply.outputs) != wanted:
+        raise ProtocolError("reply does not answer the request")
+    made: list[Thumbnail | SafelightError] = []
+    start = 0
+    for output in reply.outputs:
+        if isinstance(output, Failure):
+            made.append(output.error())
+            continue
+        end = start + output.size
+        if end > len(arena):
+            raise ProtocolError("outputs end outside of the arena")
+        made.append(Thumbnail(bytes(arena[start:end]), output.mime_type, output.width, output.height))
+        start = end
+    return Thumbnails(_source(reply.source), tuple(made))
+
+
+def output_bytes(reply: Reply) -> int:
+    """How much of the arena the outputs take."""
+    return sum(output.size for output in reply.outputs if isinstance(output, Output))
+
+
+def info(reply: Reply) -> ImageInfo:
+    """The answer to `identify`. Raises: ProtocolError."""
+    if reply.source is None:
+        raise ProtocolError("reply does not answer the request")
+    return _source(reply.source)
+
+
+def _source(info: Info) -> ImageInfo:
+    return ImageInfo(info.mime_type, info.width, info.height)
+
+
+def _info(info: ImageInfo) -> Info:
+    return Info(info.mime_type, info.width, info.height)
+
+
+def _failure(error: SafelightError) -> Failure:
+    return Failure(type(error).__name__, _short(error.message), error.detail and _short(error.detail))
+
+
+def _short(text: str) -> str:
+    """At most as long as the reader allows, without lone surrogates, which JSON cannot carry."""
+    return text[:MAX_ERROR_CHARACTERS].encode(errors="replace").decode()
+
+
+def _printable(text: str) -> str:
+    """Control characters out: the text goes to logs and, as a header or body, to clients."""
+    return "".join(character if character.isprintable() or character == "\n" else "�" for character in text)

@@ -1,0 +1,92 @@
+"""Sending an answer: its headers, and its body from memory or from a file."""
+
+import asyncio
+import os
+import re
+from functools import lru_cache
+
+from safelight.blob import CHUNK_BYTES, Blob
+from safelight.errors import StorageError
+from safelight.model import Answer
+from safelight.server.asgi import Header, Send
+
+SMALL_FILE_BYTES = 1 << 16
+
+_OCTETS = "application/octet-stream"
+_INLINE = frozenset({"text/plain", "text/uri-list", "application/json"})
+_MIME_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+", re.ASCII)
+_NOT_A_VALUE = re.compile(r"[^\t\x20-\x7e]")
+_BODYLESS = frozenset({204, 304})
+
+
+def head_of(answer: Answer) -> list[Header]:
+    """The headers of `answer`. Nothing in it can end a header line: such characters are replaced."""
+    headers: list[Header] = [*content_headers(answer.content_type)]
+    if answer.status not in _BODYLESS:
+        headers.append((b"content-length", b"%d" % answer.body.size))
+    if answer.cache_control:
+        headers.append((b"cache-control", header_value(answer.cache_control)))
+    return headers
+
+
+@lru_cache(256)
+def content_headers(content_type: str) -> tuple[Header, ...]:
+    """Type and the precautions it needs: a browser must not sniff, run or open what somebody uploaded."""
+    if not _MIME_TYPE.fullmatch(content_type):
+        content_type = _OCTETS
+    headers = [(b"content-type", content_type.encode()), (b"x-content-type-options", b"nosniff")]
+    if content_type.lower() == "image/svg+xml":
+        headers.append((b"content-security-policy", b"sandbox"))
+    elif not (content_type.lower().startswith("image/") or content_type in _INLINE):
+        headers.append((b"content-disposition", b"attachment"))
+    return tuple(headers)
+
+
+def header_value(text: str) -> bytes:
+    """`text` as a header value: printable ASCII, everything else (CR and LF above all) a `?`."""
+    return _NOT_A_VALUE.sub("?", text).encode()
+
+
+async def read_piece(body: Blob, offset: int) -> bytes:
+    """Up to 256 KiB of a file from `offset`, or all of a body in memory; threads only for what is on disk.
+
+    Raises: StorageError when the file has become shorter.
+    """
+    descriptor = body.fileno()
+    if descriptor is None:
+        return body.read()
+    count = min(CHUNK_BYTES, body.size - offset)
+    piece = body.read() if body.size <= SMALL_FILE_BYTES else _read_cached(descriptor, offset, count)
+    if len(piece) < count:
+        piece = await asyncio.to_thread(body.read_at, offset, count)
+    if len(piece) < count:
+        raise StorageError("the file was cut short while it was read")
+    return piece
+
+
+def _read_cached(descriptor: int, offset: int, count: int) -> bytes:
+    """What the page cache holds, without waiting for the disk (preadv2(2), RWF_NOWAIT)."""
+    buffer = bytearray(count)
+    try:
+        done = os.preadv(descriptor, [buffer], offset, os.RWF_NOWAIT)
+    except OSError:
+        return b""
+    return bytes(buffer) if done == count else b""
+
+
+async def send_answer(
+    send: Send, answer: Answer, first: bytes, head_only: bool, extra: tuple[Header, ...]
+) -> None:
+    """Send `answer`, whose first piece has been read already, so that its failure could still be told."""
+    await send(
+        {"type": "http.response.start", "status": answer.status, "headers": [*head_of(answer), *extra]}
+    )
+    if head_only or answer.status in _BODYLESS:
+        await send({"type": "http.response.body", "body": b""})
+        return
+    piece, sent = first, len(first)
+    while sent < answer.body.size:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        piece = await read_piece(answer.body, sent)
+        sent += len(piece)
+    await send({"type": "http.response.body", "body": piece})

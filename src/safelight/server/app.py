@@ -1,0 +1,234 @@
+"""The ASGI application: from a request as received to the answer of the endpoint that serves it."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import NamedTuple
+
+import structlog
+
+from safelight.blob import Blob
+from safelight.engine.base import Engine
+from safelight.errors import Busy, MemoryLimitExceeded, NotFound, SafelightError, UriTooLong
+from safelight.model import Answer, Api, Captures, Counters, Endpoint, Request
+from safelight.run import run
+from safelight.server.access import AccessLog
+from safelight.server.answer import read_piece, send_answer
+from safelight.server.asgi import Header, Receive, Scope, Send
+from safelight.server.body import read_body
+from safelight.server.errors import (
+    INTERNAL_ERROR,
+    ClientLeft,
+    MalformedTarget,
+    error_answer,
+    text_answer,
+)
+from safelight.server.exchange import Exchange
+from safelight.server.health import HealthCheck
+from safelight.server.stats import Statistics
+from safelight.server.watch import Watch
+from safelight.uri import well_formed
+
+MAX_URL_BYTES = 8 << 10
+CLIENT_LEFT = 499  # in the access log only, as nginx has it
+BANNER = "HTTP Image Store"
+
+_CLOSE: Header = (b"connection", b"close")
+_log = structlog.get_logger("safelight.server")
+
+
+@dataclass(frozen=True, slots=True)
+class AppSettings:
+    """What requests may take.
+
+    `max_bytes`: image data and body of one request. `request_timeout_s`: from the end of its body to its
+    answer. `spool_directory`: where large bodies wait, None for the system's temporary directory.
+    """
+
+    max_bytes: int = 128 << 20
+    request_timeout_s: float = 60
+    spool_directory: Path | None = None
+
+
+class App:
+    """Serves one API.
+
+    `make_api` is called once, by the start of the ASGI lifespan; `on_start` when the engine is ready.
+    """
+
+    def __init__(
+        self,
+        make_api: Callable[[], Api],
+        settings: AppSettings,
+        statistics: Statistics,
+        counters: Counters,
+        access_log: AccessLog | None = None,
+        on_start: Callable[[Engine], None] | None = None,
+    ) -> None:
+        self._make_api = make_api
+        self._settings = settings
+        self._statistics = statistics
+        self._count = counters.add
+        self._access_log = access_log
+        self._on_start = on_start
+        self._api: Api
+        self._health: HealthCheck
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._serve(Exchange(scope, receive, send))
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+
+    async def start(self) -> None:
+        """Build the API and start its engine. Raises: SafelightError; the server must not boot then."""
+        self._api = self._make_api()
+        engine = self._api.resources.engine
+        self._health = HealthCheck(engine, BANNER)
+        await engine.start()
+        self._count("workers")
+        if self._on_start is not None:
+            self._on_start(engine)
+
+    def reopen_logs(self) -> None:
+        """Follow a rotation of the access log."""
+        if self._access_log is not None:
+            self._access_log.reopen()
+
+    async def close(self) -> None:
+        """Stop the engine."""
+        await self._api.resources.engine.close()
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.start()
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": _boot_failure(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _serve(self, exchange: Exchange) -> None:
+        started = monotonic()
+        self._count("total_requests")
+        reply = await self._reply(exchange)
+        if reply is not None:
+            await self._send(exchange, reply)
+        if self._access_log is not None:
+            status, size = (reply.answer.status, reply.answer.body.size) if reply else (CLIENT_LEFT, 0)
+            self._access_log.write(exchange.scope, status, size, monotonic() - started)
+
+    async def _reply(self, exchange: Exchange) -> "_Reply | None":
+        """What to send; None when nobody is left to read it."""
+        self._count("calling")
+        try:
+            answer = await self._answer(exchange)
+            first = b"" if exchange.method == "HEAD" else await read_piece(answer.body, 0)
+            return _Reply(answer, first, exchange.closing())
+        except ClientLeft:
+            return None
+        except asyncio.CancelledError:
+            return self._failed(exchange, Busy("server is stopping"))
+        except Exception as error:
+            return self._failed(exchange, error)
+        finally:
+            self._count("calling", -1)
+
+    async def _answer(self, exchange: Exchange) -> Answer:
+        raw_path, raw_query = exchange.raw_path, exchange.raw_query
+        if not (well_formed(raw_path) and well_formed(raw_query)):
+            raise MalformedTarget
+        if len(raw_path) + len(raw_query) >= MAX_URL_BYTES:
+            raise UriTooLong("request URI is too long")
+        if raw_path == "/stats" or raw_path.startswith("/stats/"):
+            return self._statistics.answer(raw_path)
+        if raw_path == "/health_check" or raw_path.startswith("/health_check/"):
+            return await self._health.answer()
+        request = exchange.request()
+        found = self._api.match(request)
+        if found is not None:
+            return await self._run(*found, request, exchange)
+        if raw_path in ("", "/"):
+            return text_answer(BANNER)
+        raise NotFound(f"request for URI '{raw_path}' was not handled by the server")
+
+    async def _run(
+        self, endpoint: Endpoint, captures: Captures, request: Request, exchange: Exchange
+    ) -> Answer:
+        settings = self._settings
+        watch = Watch(exchange.receive, settings.request_timeout_s)
+
+        async def body() -> Blob:
+            exchange.body_read = True
+            blob = await read_body(
+                exchange.headers, exchange.receive, settings.max_bytes, settings.spool_directory
+            )
+            watch.start()
+            return blob
+
+        try:
+            return await run(endpoint, captures, request, body, settings.max_bytes)
+        except asyncio.CancelledError:
+            watch.translate()
+            raise
+        finally:
+            watch.stop()
+
+    def _failed(self, exchange: Exchange, error: Exception) -> "_Reply":
+        """The reply to a request that failed, counted and logged."""
+        self._count("total_errors")
+        self._count("total_write_error")
+        answer = error_answer(error)
+        _report(exchange, answer.status, error)
+        extra = exchange.closing()
+        if isinstance(error, Busy):
+            extra += ((b"retry-after", b"%d" % error.retry_after_s),)
+        if isinstance(error, MemoryLimitExceeded) and not extra:
+            extra = (_CLOSE,)
+        return _Reply(answer, answer.body.read(), extra)
+
+    async def _send(self, exchange: Exchange, reply: "_Reply") -> None:
+        self._count("writing")
+        try:
+            await send_answer(
+                exchange.send, reply.answer, reply.first, exchange.method == "HEAD", reply.extra
+            )
+        except Exception as error:  # the response has begun: returning early closes the connection
+            _log.error(f"answer to {exchange} broke off: {error}")
+        finally:
+            self._count("writing", -1)
+        self._count("total_write")
+
+
+class _Reply(NamedTuple):
+    """An answer, the first piece of its body (read early: its failure can still be told), more headers."""
+
+    answer: Answer
+    first: bytes
+    extra: tuple[Header, ...]
+
+
+def _report(exchange: Exchange, status: int, error: Exception) -> None:
+    """Log a failed request; with the trace when the error is not one of ours."""
+    if not isinstance(error, SafelightError):
+        message = f"unhandled error while processing request: {exchange}: {type(error).__name__}: {error}"
+        _log.error(message, exc_info=error)
+        return
+    details = {"detail": error.detail} if error.detail else {}
+    if status == INTERNAL_ERROR:
+        message = f"unhandled error while processing request: {exchange}: {type(error).__name__}: {error}"
+        _log.error(message, **details)
+    else:
+        _log.warning(f"sending {status} error response: {error}", **details)
+
+
+def _boot_failure(error: Exception) -> str:
+    if isinstance(error, SafelightError):
+        return f"cannot start: {error.message}" + (f" ({error.detail})" if error.detail else "")
+    _log.error("cannot start", exc_info=error)
+    return f"cannot start: {error}"

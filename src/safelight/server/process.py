@@ -1,0 +1,207 @@
+"""The processes of a server: gunicorn, used as a library, watching over HTTP workers."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import structlog
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
+
+from safelight.errors import ConfigError, SafelightError
+from safelight.model import Counters
+from safelight.server.listeners import check_listener
+from safelight.server.protocol import GuardedProtocol
+from safelight.server.stats import Statistics
+from safelight.server.worker import BOOT_FAILED, HttpWorker
+
+CORES_PER_HTTP_WORKER = 8
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (for gunicorn's heartbeat files, which are unlinked at once)
+
+_log = structlog.get_logger("safelight.server")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSettings:
+    """How a server is run.
+
+    `listeners`: `HOST:PORT` or `unix:PATH`. `image_workers`: in all, shared out among the HTTP workers; None:
+    one per core. `http_workers`: None: one per eight cores. `graceful_timeout_s`: how long a stop waits for
+    running requests. `worker_timeout_s`: an event loop blocked for so long is replaced.
+    `keep_alive_s`: how long an idle connection is kept; longer than the 60 s of usual proxies, so that they
+    close first. `directory`: where relative paths lead from then on; made if missing.
+    `head_timeout_s`, `progress_timeout_s`, `max_discard_bytes`: see `GuardedProtocol`.
+    """
+
+    listeners: tuple[str, ...] = ("127.0.0.1:3000",)
+    image_workers: int | None = None
+    http_workers: int | None = None
+    graceful_timeout_s: int = 30
+    worker_timeout_s: int = 30
+    keep_alive_s: int = 75
+    head_timeout_s: float = 10
+    progress_timeout_s: float = 30
+    max_discard_bytes: int = 128 << 20
+    log_level: str = "warning"
+    log_file: str | None = None
+    pid_file: str | None = None
+    daemon: bool = False
+    user: str | None = None
+    directory: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What one HTTP worker is given: its counters and its share of the image workers.
+
+    `number` is 1 for the first worker of a server. `addresses`: where it listens, as URLs.
+    """
+
+    number: int
+    statistics: Statistics
+    counters: Counters
+    image_workers: int
+    addresses: Sequence[str]
+
+
+AsgiApp = Callable[..., Any]
+MakeApp = Callable[[Seat], AsgiApp]
+Load = Callable[[], MakeApp]
+
+
+def serve(settings: ProcessSettings, load: Load, statistics: Statistics) -> NoReturn:
+    """Run a server until it is stopped; ends by SystemExit.
+
+    `load` runs in the master, now and at every reload (SIGHUP), and gives the function that makes the
+    application in each worker. Raises: ConfigError for a listener that cannot be had, and what `load` raises.
+    """
+    make_app = load()
+    if "GUNICORN_FD" not in os.environ:  # set when a running server has replaced itself (USR2)
+        for listener in settings.listeners:
+            check_listener(listener)
+    master = Master(_Application(settings, load, make_app, statistics))
+    if settings.directory is not None:
+        _enter(settings.directory)
+    try:
+        master.run()
+    except SystemExit as error:
+        raise SystemExit(1 if error.code == BOOT_FAILED else error.code) from error
+    sys.exit(0)
+
+
+class Master(Arbiter):
+    """gunicorn's master, with QUIT as graceful as TERM."""
+
+    def handle_quit(self) -> None:
+        raise StopIteration
+
+
+class _Log(Logger):
+    """gunicorn's and uvicorn's own lines in the form of ours."""
+
+    error_fmt = "%(asctime)s %(levelname)s: %(message)s"
+    datefmt = "%Y-%m-%d %H:%M:%S"
+
+
+class _Application(BaseApplication):
+    """The settings in gunicorn's words, and its hooks."""
+
+    def __init__(
+        self, settings: ProcessSettings, load: Load, make_app: MakeApp, statistics: Statistics
+    ) -> None:
+        self._settings = settings
+        self._load = load
+        self._make_app = make_app
+        self._statistics = statistics
+        self._addresses: list[str] = []
+        self._seat: Seat | None = None
+        cores = len(os.sched_getaffinity(0))
+        self._image_workers = settings.image_workers or cores
+        self._http_workers = settings.http_workers or max(1, cores // CORES_PER_HTTP_WORKER)
+        super().__init__()
+
+    def load_config(self) -> None:
+        settings = self._settings
+        values: dict[str, object] = {
+            "bind": list(settings.listeners),
+            "workers": self._http_workers,
+            "worker_class": _worker_class(settings, self._statistics),
+            "logger_class": _Log,
+            "timeout": settings.worker_timeout_s,
+            "graceful_timeout": settings.graceful_timeout_s,
+            "keepalive": settings.keep_alive_s,
+            "loglevel": settings.log_level,
+            "errorlog": settings.log_file or "-",
+            "pidfile": settings.pid_file,
+            "daemon": settings.daemon,
+            "user": settings.user,
+            "umask": _current_umask(),
+            "control_socket_disable": True,  # a second way in, and a thread in a process that forks
+            "proc_name": "safelight",
+            "when_ready": self._when_ready,
+            "pre_fork": self._pre_fork,
+            "post_fork": self._post_fork,
+            "child_exit": self._child_exit,
+        }
+        if SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK):
+            values["worker_tmp_dir"] = str(SHARED_MEMORY)
+        for name, value in values.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> AsgiApp:
+        """In a worker: make its application."""
+        assert self._seat is not None  # noqa: S101 (set by `_post_fork`)
+        return self._make_app(self._seat)
+
+    def reload(self) -> None:
+        """In the master, on SIGHUP: read the configuration again; a bad one changes nothing."""
+        try:
+            self._make_app = self._load()
+        except SafelightError as error:
+            for line in error.message.splitlines():
+                _log.error(f"the configuration is kept as it was: {line}")
+        super().reload()
+
+    def _when_ready(self, master: Arbiter) -> None:
+        self._addresses = [str(listener) for listener in master.LISTENERS]
+
+    def _pre_fork(self, _master: Arbiter, worker: HttpWorker) -> None:
+        worker.row = self._statistics.take_row()
+
+    def _post_fork(self, _master: Arbiter, worker: HttpWorker) -> None:
+        shares = divmod(self._image_workers, self._http_workers)
+        share = shares[0] + ((worker.age - 1) % self._http_workers < shares[1])
+        counters = self._statistics.counters(worker.row)
+        self._seat = Seat(worker.age, self._statistics, counters, max(1, share), self._addresses)
+
+    def _child_exit(self, _master: Arbiter, worker: HttpWorker) -> None:
+        self._statistics.free_row(worker.row)
+
+
+def _worker_class(settings: ProcessSettings, statistics: Statistics) -> type[HttpWorker]:
+    limits = {
+        "head_timeout_s": settings.head_timeout_s,
+        "progress_timeout_s": settings.progress_timeout_s,
+        "max_discard_bytes": settings.max_discard_bytes,
+    }
+    protocol = type("Protocol", (GuardedProtocol,), limits)
+    return type("Worker", (HttpWorker,), {"protocol": protocol, "statistics": statistics})
+
+
+def _enter(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        os.chdir(directory)
+    except OSError as error:
+        raise ConfigError(f"cannot use the directory '{directory}': {error.strerror}") from error
+
+
+def _current_umask() -> int:
+    """The umask can only be read by changing it."""
+    umask = os.umask(0o77)
+    os.umask(umask)
+    return umask

@@ -16,7 +16,6 @@ from safelight.image.colour import Colour, ColourError, parse_colour
 from safelight.image.geometry import (
     Box,
     Plan,
-    Size,
     check_pixels,
     fill,
     fit,
@@ -26,7 +25,7 @@ from safelight.image.geometry import (
     rotated_bounds,
 )
 from safelight.image.method import BACKGROUND, DEFAULT_BACKGROUND
-from safelight.image.resize import finish, inked, scale, solid
+from safelight.image.resize import finish, inked, scale, size_of, solid
 from safelight.image.settings import ImageSettings
 from safelight.image.spec import Edit, ThumbnailSpec
 
@@ -94,7 +93,7 @@ def resize_crop(image: Image, values: Values, context: Context) -> Image:
     width, height = _target(values)
     if width == 0 or height == 0:
         raise ArgumentError(f"expected width and height to be positive, got: {width:g}x{height:g}")
-    plan = fill(_size(image), width, height, *values.numbers("float-x", "float-y"))
+    plan = fill(size_of(image), width, height, *values.numbers("float-x", "float-y"))
     return _resized(image, plan, context)
 
 
@@ -124,7 +123,7 @@ def _fit_target(image: Image, width: float, height: float) -> Plan:
     columns, rows = (floor(float(f"{side:.2f}") + 0.5) for side in (width, height))
     if not columns and not rows:
         raise ArgumentError("expected width or height to be positive, got: 0x0")
-    size = _size(image)
+    size = size_of(image)
     free = float("inf")
     return Plan(size if size == (columns, rows) else fit(size, columns or free, rows or free))
 
@@ -132,10 +131,6 @@ def _fit_target(image: Image, width: float, height: float) -> Plan:
 def _resized(image: Image, plan: Plan, context: Context) -> Image:
     check_pixels(*plan.size, context.settings.max_pixels)
     return finish(scale(image, plan.size), plan, None)
-
-
-def _size(image: Image) -> Size:
-    return Size(image.width, image.height)
 
 
 # --- rotate
@@ -150,7 +145,7 @@ def rotate(image: Image, values: Values, context: Context) -> Image:
     if angle % 90 == 0:
         return {90: image.rot90, 180: image.rot180, 270: image.rot270}[int(angle)]()
     turn = radians(angle)
-    check_pixels(*rotated_bounds(_size(image), sin(turn), cos(turn)), context.settings.max_pixels)
+    check_pixels(*rotated_bounds(size_of(image), sin(turn), cos(turn)), context.settings.max_pixels)
     image, ink = inked(image, background)
     return image.rotate(angle, background=ink, interpolate=Interpolate.new("bicubic")).cast("uchar")
 
@@ -170,7 +165,7 @@ def crop(image: Image, values: Values, _context: Context) -> Image:
 def pixelate(image: Image, values: Values, context: Context) -> Image:
     """Replace a region by square cells, each of the colour of its middle."""
     box = _region(image, values)
-    cell = min(relative_to_diagonal(_size(image), values.number("size")), max(box.width, box.height))
+    cell = min(relative_to_diagonal(size_of(image), values.number("size")), max(box.width, box.height))
     if not cell or not box.width or not box.height:
         return image
     columns, rows = ceil((1 / cell) * box.width), ceil((1 / cell) * box.height)
@@ -208,7 +203,7 @@ def blur(image: Image, values: Values, _context: Context) -> Image:
 
 
 def _blur_px(image: Image, name: str, share: float) -> int:
-    pixels = relative_to_diagonal(_size(image), share)
+    pixels = relative_to_diagonal(size_of(image), share)
     if pixels > _MAX_BLUR_PX:
         _LOG.warning("limiting effective %s from %d down to %d", name, pixels, _MAX_BLUR_PX)
     return min(pixels, _MAX_BLUR_PX)
@@ -261,7 +256,7 @@ def _box(image: Image, region: tuple[float, float, float, float]) -> Box:
     x, y = region[:2]
     if x >= 1 or y >= 1:
         raise ArgumentError(f"region begins outside of the image: x {x:g}, y {y:g}")
-    return relative_box(_size(image), *region)
+    return relative_box(size_of(image), *region)
 
 
 _SIDES = (Argument("width", help="pixels"), Argument("height", help="pixels"))

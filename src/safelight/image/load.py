@@ -14,6 +14,7 @@ from safelight.image.formats import AVIF, EMPTY, JPEG, NO_DECODER, WEBP, Buffer,
 from safelight.image.geometry import TOO_LARGE, Size, check_pixels
 from safelight.image.jpeg import read_header
 from safelight.image.pillow import PillowSource
+from safelight.image.resize import size_of
 from safelight.image.settings import ImageSettings
 
 # Stop at missing data; forgive JPEGs oddities like stray bytes between segments, as every viewer does.
@@ -119,7 +120,7 @@ class _VipsDecoder:
         with decoding():
             self._image = self._open()
             self._check_header(self._image)
-            self.size = Size(self._image.width, self._image.height)
+            self.size = size_of(self._image)
             self.orientation = _orientation(self._image)
             self.has_alpha = bool(self._image.hasalpha())
 
@@ -136,7 +137,7 @@ class _VipsDecoder:
             raise UnsupportedMedia(NO_DECODER, detail="a HEIF file that is not AVIF")
 
     def _checked(self, image: Image) -> Image:
-        check_pixels(image.width, image.height, self._max_pixels)
+        check_pixels(*size_of(image), self._max_pixels)
         return image
 
 
@@ -230,7 +231,7 @@ class _SvgDecoder:
         self._source = Source.new_from_memory(self._document)
         with decoding():
             self._image = self._open(1.0)
-        self.size = Size(self._image.width, self._image.height)
+        self.size = size_of(self._image)
 
     def decode(self, need: Size) -> Image:
         scale = max(need.width / self.size.width, need.height / self.size.height)

@@ -5,14 +5,15 @@ so whatever was decoded is resized to it at once. With edits the image is first 
 older server would have worked on (`virtual`), because edits see its pixels.
 """
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any, cast
 
 import pyvips
 from pyvips import Image
 
-from safelight.errors import BadRequest, ImageError, SafelightError, TooLarge
+from safelight.errors import BadRequest, ImageError, SafelightError, TooLarge, UnsupportedMedia
 from safelight.image import pillow, warm
 from safelight.image.colour import Colour, parse_colour
 from safelight.image.edit import Context, apply_edit
@@ -30,11 +31,13 @@ from safelight.image.identify import describe
 from safelight.image.load import Input, decoding, open_input, secure
 from safelight.image.method import BACKGROUND, DEFAULT_BACKGROUND, Method, find_method, method_errors
 from safelight.image.profile import needs_conversion, to_8_bit, to_rgb, to_srgb
-from safelight.image.resize import box_shrink, complete, finish, flatten, orient, scale
+from safelight.image.resize import box_shrink, complete, finish, flatten, orient, scale, size_of
 from safelight.image.result import Thumbnail, Thumbnails
-from safelight.image.save import Encoding, encode, parse_encoding
+from safelight.image.save import Encoding, check_sides, encode, parse_encoding
 from safelight.image.settings import ImageSettings
 from safelight.image.spec import ThumbnailSpec
+
+Guard = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +66,15 @@ def thumbnail(data: Buffer, specs: Sequence[ThumbnailSpec], settings: ImageSetti
     recipes = [_prepared(source, virtual, spec, settings) for spec in specs]
     ready = [recipe for recipe in recipes if isinstance(recipe, Recipe)]
     base = load_base(source, ready) if ready else None
-    outputs = tuple(
-        _produced(base, source, recipe, settings)
-        if base is not None and isinstance(recipe, Recipe)
-        else recipe
-        for recipe in recipes
-    )
-    return Thumbnails(describe(source), tuple(output for output in outputs if not isinstance(output, Recipe)))
+
+    def output(recipe: Recipe | SafelightError) -> Thumbnail | SafelightError:
+        if base is None or isinstance(recipe, SafelightError):
+            return cast(SafelightError, recipe)
+        if len(ready) > 1:
+            return _produced(_from_shared(base, recipe), source, recipe, settings, processing)
+        return _produced(base, source, recipe, settings, decoding if _streams(source, recipe) else processing)
+
+    return Thumbnails(describe(source), tuple(map(output, recipes)))
 
 
 # --- from the header alone
@@ -102,6 +107,7 @@ def prepare(source: Input, virtual: Size, spec: ThumbnailSpec, settings: ImageSe
         return Recipe(spec, wanted, _stored(source, virtual))
     plan = _plan(method, virtual, wanted, spec, settings)
     encoding = parse_encoding(spec.format, spec.options, source.format, settings)
+    check_sides(plan.final, encoding.format)
     return Recipe(spec, wanted, _stored(source, plan.size), plan, encoding)
 
 
@@ -149,6 +155,8 @@ def _stored(source: Input, size: Size) -> Size:
 def load_base(source: Input, recipes: Sequence[Recipe]) -> Image:
     """Decode once, into memory: for one recipe already at its target, for several large enough for all.
 
+    One plain recipe gets a lazy image instead, and decoding, resizing and encoding run as one stream.
+
     Raises: UnsupportedMedia, TooLarge.
     """
     need = largest([_need(source, recipe) for recipe in recipes])
@@ -156,8 +164,14 @@ def load_base(source: Input, recipes: Sequence[Recipe]) -> Image:
         image = to_8_bit(source.decoder.decode(need))
         image = _flattened_early(image, recipes)
         if len(recipes) == 1:
-            return _scaled(image, recipes[0]).copy_memory()
+            scaled = _scaled(image, recipes[0])
+            return scaled if _streams(source, recipes[0]) else scaled.copy_memory()
         return box_shrink(image, need).copy_memory()
+
+
+def _streams(source: Input, recipe: Recipe) -> bool:
+    """Every pixel is read once, from top to bottom."""
+    return recipe.plan is not None and source.orientation == 1
 
 
 def _need(source: Input, recipe: Recipe) -> Size:
@@ -175,15 +189,17 @@ def _flattened_early(image: Image, recipes: Sequence[Recipe]) -> Image:
     return image if backgrounds or not background.opaque else flatten(image, background)
 
 
+def _from_shared(base: Image, recipe: Recipe) -> Image:
+    return _scaled(_flattened_early(base, [recipe]), recipe)
+
+
 def _scaled(image: Image, recipe: Recipe) -> Image:
-    return scale(complete(image, recipe.target), recipe.target)
+    return scale(image if recipe.plan else complete(image, recipe.target), recipe.target)
 
 
-def produce(base: Image, source: Input, recipe: Recipe, settings: ImageSettings) -> Thumbnail:
-    """Make one output. `base` is in memory and as stored. Raises: BadRequest, TooLarge, ImageError."""
+def produce(image: Image, source: Input, recipe: Recipe, settings: ImageSettings) -> Thumbnail:
+    """Make one output of an image at its target size. Raises: BadRequest, TooLarge, ImageError."""
     spec = recipe.spec
-    image = _flattened_early(base, [recipe])
-    image = _scaled(image, recipe)
     image = to_srgb(image)
     if image.hasalpha():
         image = flatten(image, _background(spec))
@@ -195,15 +211,19 @@ def produce(base: Image, source: Input, recipe: Recipe, settings: ImageSettings)
     else:
         image = _finished(image, recipe.plan, spec)
     encoding = recipe.encoding or parse_encoding(spec.format, spec.options, source.format, settings)
-    return Thumbnail(encode(image, encoding), encoding.format.mime_type, image.width, image.height)
+    size = recipe.plan.final if recipe.plan else size_of(image)
+    return Thumbnail(encode(image, size, encoding), encoding.format.mime_type, *size)
 
 
 def _produced(
-    base: Image, source: Input, recipe: Recipe, settings: ImageSettings
+    image: Image, source: Input, recipe: Recipe, settings: ImageSettings, guard: Guard
 ) -> Thumbnail | SafelightError:
+    """The output or what prevented it. Raises: UnsupportedMedia, which is about the input."""
     try:
-        with processing():
-            return produce(base, source, recipe, settings)
+        with guard():
+            return produce(image, source, recipe, settings)
+    except UnsupportedMedia:
+        raise
     except SafelightError as error:
         return error
 
@@ -239,7 +259,7 @@ def _by_method(image: Image, recipe: Recipe, settings: ImageSettings) -> Image:
         options = {BACKGROUND: DEFAULT_BACKGROUND, **spec.options}
         with method_errors(method.name):
             return method.transform(image.copy_memory(), recipe.wanted, options) or image
-    plan = _plan(method, Size(image.width, image.height), recipe.wanted, spec, settings)
+    plan = _plan(method, size_of(image), recipe.wanted, spec, settings)
     return _finished(scale(image, plan.size), plan, spec)
 
 
@@ -263,7 +283,7 @@ def warm_up(settings: ImageSettings) -> None:
     """
     import_all()
     pyvips.cache_set_max(0)
-    pyvips.concurrency_set(1)
+    cast(Any, pyvips).concurrency_set(1)
     small = ThumbnailSpec.parse("crop,4,4,jpeg")
     for data, specs in warm.samples():
         for output in thumbnail(data, specs, settings).outputs:

@@ -13,6 +13,7 @@ _VERDICTS: dict[bytes, bool] = {}
 _MAX_VERDICTS = 1_000
 _FIELD = "icc-profile-data"
 _COLOUR_BANDS = {"b-w": 1, "srgb": 3, "cmyk": 4}
+_OTHER_SPACES = ("lab", "labq", "labs", "xyz", "yxy", "lch", "cmc", "hsv", "oklab", "oklch")
 _INTEGER_FORMATS = ("ushort", "uint")
 _OFFSETS = {"char": (1.0, 128.0), "short": (1 / 256, 128.0), "int": (1 / (1 << 24), 128.0)}
 
@@ -26,20 +27,19 @@ def to_8_bit(image: Image) -> Image:
 
     Floating point samples are taken as 0..1, as the older server did. Lazy.
     """
-    plain = _space(image) in _COLOUR_BANDS
-    if plain and image.format == "uchar" and image.bands - _COLOUR_BANDS[_space(image)] in (0, 1):
+    space, samples = _space(image), str(image.format)
+    if space in _COLOUR_BANDS and samples == "uchar" and image.bands - _COLOUR_BANDS[space] in (0, 1):
         return image
-    if image.interpretation in ("lab", "labq", "labs", "xyz", "yxy", "lch", "cmc", "hsv", "oklab", "oklch"):
+    if space in _OTHER_SPACES:
         return image.colourspace("srgb")
-    if image.format in _INTEGER_FORMATS:
+    if samples in _INTEGER_FORMATS:
         image = image.cast("uchar", shift=True)
-    elif image.format in _OFFSETS:
-        factor, shift = _OFFSETS[str(image.format)]
+    elif samples in _OFFSETS:
+        factor, shift = _OFFSETS[samples]
         image = image.linear([factor], [shift], uchar=True)
-    elif image.format in ("float", "double"):
-        image = image.linear([255.0], [0.5], uchar=True)
-    elif image.format != "uchar":
-        image = image.real().linear([255.0], [0.5], uchar=True)
+    elif samples != "uchar":
+        real = image.real() if "complex" in samples else image
+        image = real.linear([255.0], [0.5], uchar=True)
     return _named(image)
 
 

@@ -10,7 +10,7 @@ from safelight.errors import BadRequest, TooLarge
 from safelight.image.arguments import integer_prefix
 from safelight.image.colour import BLACK
 from safelight.image.formats import InputFormat, OutputFormat, output_format
-from safelight.image.geometry import TOO_LARGE
+from safelight.image.geometry import TOO_LARGE, Size
 from safelight.image.jpeg import with_jfif
 from safelight.image.resize import flatten
 from safelight.image.settings import ImageSettings
@@ -64,36 +64,42 @@ def _quality(text: str | None, format_: OutputFormat, settings: ImageSettings) -
     return {"JPEG": settings.jpeg_quality, "PNG": settings.png_quality}.get(format_.name)
 
 
-def encode(image: Image, encoding: Encoding) -> bytes:
-    """Write an 8-bit image. Raises: TooLarge for sides that the format cannot state."""
+def encode(image: Image, size: Size, encoding: Encoding) -> bytes:
+    """Write an 8-bit image of `size`. Raises: TooLarge for sides that the format cannot state."""
     format_ = encoding.format
-    if max(image.width, image.height) > format_.max_side:
-        raise TooLarge(TOO_LARGE, detail=f"{format_.name} ends at {format_.max_side} pixels a side")
+    check_sides(size, format_)
     if not format_.alpha:
         image = flatten(image, BLACK)
-    return _ENCODERS[format_.name](image, encoding)
+    return _ENCODERS[format_.name](image, size, encoding)
 
 
-def _jpeg(image: Image, encoding: Encoding) -> bytes:
+def check_sides(size: Size, format_: OutputFormat) -> None:
+    """Refuse sides that the format cannot state. Raises: TooLarge."""
+    if max(size) > format_.max_side:
+        raise TooLarge(TOO_LARGE, detail=f"{format_.name} ends at {format_.max_side} pixels a side")
+
+
+def _jpeg(image: Image, size: Size, encoding: Encoding) -> bytes:
     """4:2:0 below quality 90, 4:4:4 from there on: libvips' automatic mode."""
     data: bytes = image.jpegsave_buffer(
         Q=max(1, encoding.quality or 0),
         keep=_KEEP,
         interlace=encoding.interlace,
-        optimize_coding=image.width * image.height >= _MIN_OPTIMIZED_PIXELS,
+        optimize_coding=size.width * size.height >= _MIN_OPTIMIZED_PIXELS,
     )
     return with_jfif(data, _density(image))
 
 
 def _density(image: Image) -> tuple[int, int] | None:
     """Pixels per inch across and down; None if the input did not say."""
-    if image.xres == _UNKNOWN_DENSITY and image.yres == _UNKNOWN_DENSITY:
+    densities = (image.xres, image.yres)
+    if densities == (_UNKNOWN_DENSITY, _UNKNOWN_DENSITY):
         return None
-    across, down = (round(density * _MILLIMETRES_PER_INCH) for density in (image.xres, image.yres))
+    across, down = (round(density * _MILLIMETRES_PER_INCH) for density in densities)
     return (across, down) if 0 < across < 65_536 and 0 < down < 65_536 else None
 
 
-def _png(image: Image, encoding: Encoding) -> bytes:
+def _png(image: Image, _size: Size, encoding: Encoding) -> bytes:
     """Quality is two digits: zlib level, then filter (reference 7.2)."""
     if encoding.quality is None:
         return image.pngsave_buffer(
@@ -109,25 +115,25 @@ def _png(image: Image, encoding: Encoding) -> bytes:
     )
 
 
-def _webp(image: Image, encoding: Encoding) -> bytes:
+def _webp(image: Image, _size: Size, encoding: Encoding) -> bytes:
     quality = _WEBP_QUALITY if encoding.quality is None else encoding.quality
     return image.webpsave_buffer(Q=quality, effort=_WEBP_EFFORT, keep=_KEEP)
 
 
-def _gif(image: Image, encoding: Encoding) -> bytes:
+def _gif(image: Image, _size: Size, encoding: Encoding) -> bytes:
     return image.gifsave_buffer(effort=_GIF_EFFORT, interlace=encoding.interlace, keep=_KEEP)
 
 
-def _tiff(image: Image, _encoding: Encoding) -> bytes:
+def _tiff(image: Image, _size: Size, _encoding: Encoding) -> bytes:
     return image.tiffsave_buffer(compression="lzw", predictor="horizontal", keep=_KEEP)
 
 
-def _avif(image: Image, encoding: Encoding) -> bytes:
+def _avif(image: Image, _size: Size, encoding: Encoding) -> bytes:
     quality = _AVIF_QUALITY if encoding.quality is None else max(1, encoding.quality)
     return image.heifsave_buffer(Q=quality, effort=_AVIF_EFFORT, compression="av1", bitdepth=8, keep=_KEEP)
 
 
-_ENCODERS: dict[str, Callable[[Image, Encoding], bytes]] = {
+_ENCODERS: dict[str, Callable[[Image, Size, Encoding], bytes]] = {
     "JPEG": _jpeg,
     "PNG": _png,
     "WEBP": _webp,

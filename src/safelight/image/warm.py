@@ -1,4 +1,4 @@
-"""Tiny images that make libvips and Pillow load, open and start all that they otherwise do at the first use."""
+"""Tiny images that make libvips and Pillow do now whatever they put off until the first use."""
 
 from collections.abc import Iterator
 from io import BytesIO

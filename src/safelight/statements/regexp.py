@@ -52,11 +52,8 @@ def translate(expression: str) -> str:
     for token in _TOKEN.finditer(expression):
         pieces.append(expression[end : token.start()])
         end = token.end()
-        text = token[0]
-        if text == "[":
-            depth += 1
-        elif text == "]":
-            depth = max(0, depth - 1)
+        if token.lastgroup is None:
+            depth = max(0, depth + token[0].count("[") - token[0].count("]"))
         pieces.append(_translated(token, inside=depth > 0))
     return "".join([*pieces, expression[end:]])
 

@@ -270,6 +270,8 @@ class ListEntry:
         return location
 
     def _locals(self, location: Location) -> dict[str, str]:
+        if self._form == "path":
+            return {**self._local, "path": location.path}
         url = location.url
         port = "" if url.port is None else str(url.port)
         optional = {"scheme": url.scheme, "host": url.host, "port": port}

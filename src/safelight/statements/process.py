@@ -18,7 +18,7 @@ from safelight.config.spec import (
 )
 from safelight.config.tag import Tag
 from safelight.engine.base import Engine
-from safelight.errors import BadRequest, SafelightError, SpecError
+from safelight.errors import BadRequest, SafelightError, SetupError, SpecError
 from safelight.image.result import ImageInfo, Thumbnail, Thumbnails
 from safelight.image.spec import (
     MAX_SPECS,
@@ -135,11 +135,11 @@ class EditBuilder:
         return self._condition is None or self._condition.holds(variables)
 
     def build(self, variables: Variables) -> Edit:
-        """Raises: SpecError for a name that renders to nothing, SetupError."""
+        """Raises: SetupError, for a name that renders to nothing too."""
         declared, lookup = self._declared, variables.lookup
         name = declared.name.render(lookup)
         if not name:
-            raise SpecError("missing edit name argument")
+            raise SetupError("missing edit name argument")
         options = {key: text.render(lookup) for key, text in declared.options.items()}
         return Edit(name, tuple(text.render(lookup) for text in declared.args), _none_empty(options))
 
@@ -189,9 +189,10 @@ def _client_edit(text: str) -> Edit:
 
 
 def _none_empty(options: dict[str, str]) -> dict[str, str]:
+    """Options that the configuration wrote: an empty one is its fault, not the client's (reference 5.2)."""
     for key, text in options.items():
         if not text:
-            raise SpecError(f"missing option value for key '{key}'")
+            raise SetupError(f"missing option value for key '{key}'")
     return options
 
 

@@ -4,7 +4,8 @@ import asyncio
 import os
 
 KEPT_BYTES = 4 << 10
-BUDGET_BYTES = 256 << 10
+READ_BYTES = 16 << 10
+PAUSE_S = 0.02
 OUT_OF_MEMORY = (b"out of memory", b"failed to allocate", b"bad_alloc", b"Cannot allocate memory")
 
 
@@ -14,7 +15,7 @@ class Complaints:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._tail = b""
-        self._budget = BUDGET_BYTES
+        self._pause: asyncio.TimerHandle | None = None
         self._reader, self.writer = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._reader, False)
         loop.add_reader(self._reader, self._read)
@@ -41,6 +42,8 @@ class Complaints:
     def close(self) -> None:
         """Close both ends. What was read stays."""
         self.close_writer()
+        if self._pause:
+            self._pause.cancel()
         if self._reader >= 0:
             self._loop.remove_reader(self._reader)
             os.close(self._reader)
@@ -50,10 +53,15 @@ class Complaints:
         if self._reader < 0:
             return
         try:
-            text = os.read(self._reader, 1 << 16)
+            text = os.read(self._reader, READ_BYTES)
         except BlockingIOError:
             return
         self._tail = (self._tail + text)[-KEPT_BYTES:]
-        self._budget -= len(text)
-        if not text or self._budget < 0:  # a worker must not keep the server busy with its complaints
+        if not text:
             self.close()
+        elif len(text) == READ_BYTES:  # a flood must not keep the server busy: its author can wait
+            self._loop.remove_reader(self._reader)
+            self._pause = self._loop.call_later(PAUSE_S, self._resume)
+
+    def _resume(self) -> None:
+        self._loop.add_reader(self._reader, self._read)

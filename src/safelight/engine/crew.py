@@ -118,7 +118,8 @@ class Crew:
         self.members.add(member)
         member.listen(self._on_readable)
         try:
-            hello = await asyncio.wait_for(asyncio.shield(member.hello), HELLO_TIMEOUT_S)
+            async with asyncio.timeout(HELLO_TIMEOUT_S):  # not wait_for, which may swallow our end in `close`
+                hello = await asyncio.shield(member.hello)
             if hello.failure is not None:
                 raise ImageError("image workers cannot start", detail=hello.failure)
         except (TimeoutError, ImageError) as error:
@@ -138,10 +139,16 @@ class Crew:
                 await self._template.close()
                 await asyncio.sleep(_backoff_s(self._template_failures))
             self._template_failures += 1
-            self._template = Template(self._boot, _log_template_death)
+            self._template = Template(self._boot, self._on_template_death)
             await self._template.start()
             self._template_failures = 0
             return self._template
+
+    def _on_template_death(self, last_words: str) -> None:
+        """All its workers die with it: give none of them a job any more."""
+        log.error("template of the image workers died", last_words=last_words)
+        for member in list(self.members):
+            self._lose(member)
 
     def _withdraw(self, member: Member) -> None:
         """Expect no more work and no more words of this process."""
@@ -215,10 +222,6 @@ class Crew:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _log_template_death(last_words: str) -> None:
-    log.error("template of the image workers died", last_words=last_words)
 
 
 def _backoff_s(failures: int) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from safelight.image.identify import identify
-from safelight.image.pipeline import thumbnail, warm_up
+from safelight.image.pipeline import import_all, thumbnail, warm_up
 from safelight.image.result import ImageInfo, Thumbnails
 from safelight.image.settings import ImageSettings
 from safelight.image.spec import ThumbnailSpec
@@ -13,6 +13,7 @@ class ImageHandler:
     """The image core with its settings."""
 
     def __init__(self, settings: ImageSettings) -> None:
+        import_all()
         self._settings = settings
 
     def warm_up(self) -> None:

@@ -66,7 +66,8 @@ class InlineEngine:
         threads = self._urgent_thread if urgent else self._threads
         running = asyncio.get_running_loop().run_in_executor(threads, self._call, call)
         try:
-            return await asyncio.wait_for(running, self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                return await running
         except TimeoutError as error:
             raise Timeout("image processing took too long") from error
 

@@ -39,7 +39,8 @@ def count_oom_kills() -> int:
 async def examine(member: Member, oom_kills_before: int) -> Verdict:
     """Find out how a process ended that hung up by itself."""
     try:
-        status = await asyncio.wait_for(asyncio.shield(member.forked.ended), STATUS_TIMEOUT_S)
+        async with asyncio.timeout(STATUS_TIMEOUT_S):
+            status = await asyncio.shield(member.forked.ended)
     except TimeoutError:  # it has closed its channel and lives on: no worker of ours does
         member.kill()
         return Verdict("protocol", "hung up", "", ImageError("image processing failed"))

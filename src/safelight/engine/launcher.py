@@ -14,6 +14,7 @@ from safelight.engine.complaints import Complaints
 from safelight.errors import ImageError
 
 BOOT_TIMEOUT_S = 60
+FORK_TIMEOUT_S = 20
 REAP_TIMEOUT_S = 2
 # The rest of the environment stays here: it may hold secrets, and an image worker might be taken over.
 PASSED_ON = ("HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ")
@@ -100,7 +101,8 @@ class Template:
         """Wait until everything is imported. Raises: ImageError."""
         try:
             self._control.send(orders.encode(self._boot))
-            await asyncio.wait_for(asyncio.shield(self._ready), BOOT_TIMEOUT_S)
+            async with asyncio.timeout(BOOT_TIMEOUT_S):
+                await asyncio.shield(self._ready)
         except (OSError, TimeoutError) as error:
             raise ImageError("image workers cannot start", detail=self._complaints.last_words()) from error
 
@@ -115,10 +117,17 @@ class Template:
             raise ImageError("image workers cannot start", detail=str(error)) from error
         self._ordered.append(answer)
         try:
-            return await asyncio.shield(answer)
+            async with asyncio.timeout(FORK_TIMEOUT_S):
+                return await asyncio.shield(answer)
         except asyncio.CancelledError:
             answer.add_done_callback(_close_unwanted)
             raise
+        except (
+            TimeoutError
+        ) as error:  # stopped or stuck: `_listen` will see it die, and another one is started
+            answer.add_done_callback(_close_unwanted)
+            self._process.kill()
+            raise ImageError("image workers cannot start", detail="the template hangs") from error
 
     async def close(self) -> None:
         """End the template and all its workers, and reap it."""

@@ -148,7 +148,7 @@ def decode_reply(message: memoryview) -> Reply:
     """Raises: ProtocolError."""
     try:
         return _reply_decoder.decode(message)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(str(error)) from error
 
 
@@ -156,7 +156,7 @@ def decode_hello(message: memoryview) -> Hello:
     """Raises: ProtocolError."""
     try:
         return _hello_decoder.decode(message)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(str(error)) from error
 
 

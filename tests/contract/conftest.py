@@ -71,8 +71,19 @@ class Result:
         return self.outcome.message
 
 
+class LateEngine(InlineEngine):
+    """The real engine; the first call starts it, so tests without images do without the image code."""
+
+    started = False
+
+    async def start(self) -> None:
+        if not self.started:
+            await super().start()
+            self.started = True
+
+
 class WatchedEngine:
-    """The real engine; remembers the specifications that it is given, a list for each call."""
+    """Passes everything on; remembers the specifications that it is given, a list for each call."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -84,9 +95,11 @@ class WatchedEngine:
         self, image: Blob, specs: Sequence[ThumbnailSpec], *, urgent: bool = False
     ) -> Thumbnails:
         self.calls.append([str(spec) for spec in specs])
+        await self._engine.start()
         return await self._engine.thumbnail(image, specs, urgent=urgent)
 
     async def identify(self, image: Blob) -> ImageInfo:
+        await self._engine.start()
         return await self._engine.identify(image)
 
     async def close(self) -> None: ...
@@ -143,16 +156,15 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @pytest.fixture(scope="session")
-def engine(runner: asyncio.Runner) -> Iterator[InlineEngine]:
-    engine = InlineEngine(ImageSettings())
-    runner.run(engine.start())
+def engine(runner: asyncio.Runner) -> Iterator[LateEngine]:
+    engine = LateEngine(ImageSettings())
     yield engine
     runner.run(engine.close())
 
 
 @pytest.fixture
 def serve(
-    engine: InlineEngine, runner: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: LateEngine, runner: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Serve:
     """Load and build a configuration text."""
     monkeypatch.chdir(tmp_path)

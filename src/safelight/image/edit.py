@@ -4,6 +4,7 @@ Every edit gets an image in memory, 8-bit sRGB with or without alpha, and return
 """
 
 import logging
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, cos, exp, floor, radians, sin
@@ -176,12 +177,16 @@ def pixelate(image: Image, values: Values, context: Context) -> Image:
 
 
 def _sampled(image: Image, columns: int, rows: int) -> Image:
-    """Nearest-neighbour sampling at floor((i + 0.5 - tiny) * w / w') (reference 6.1)."""
-    middle = Image.xyz(columns, rows).linear(
-        [image.width / columns, image.height / rows],
-        [(0.5 - 1e-9) * image.width / columns, (0.5 - 1e-9) * image.height / rows],
-    )
-    return image.mapim(middle.floor(), interpolate=Interpolate.new("nearest"))
+    """Nearest-neighbour sampling: the middle of every cell, one pixel less where it lies between two."""
+    across, down = _middles(image.width, columns), _middles(image.height, rows)
+    x = Image.new_from_memory(across, columns, 1, 1, "int").replicate(1, rows)
+    y = Image.new_from_memory(down, 1, rows, 1, "int").replicate(columns, 1)
+    return image.mapim(x.bandjoin(y), interpolate=Interpolate.new("nearest"))
+
+
+def _middles(length: int, count: int) -> bytes:
+    """floor((i + 0.5 - tiny) * length / count) as 32-bit integers (reference 6.1)."""
+    return array("i", (ceil((index + 0.5) * length / count) - 1 for index in range(count))).tobytes()
 
 
 def blur(image: Image, values: Values, _context: Context) -> Image:

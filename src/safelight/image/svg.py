@@ -28,6 +28,8 @@ _CSS_COMMENT = re.compile(r"/\*.*?(?:\*/|$)", re.DOTALL)
 _CSS_ESCAPE = re.compile(r"\\(?:([0-9a-fA-F]{1,6})\s?|(.))", re.DOTALL)
 _CSS_URL = re.compile(r"\b(?:url|src|image|image-set)\s*\(\s*[\"']?\s*([^\"')\s]*)", re.IGNORECASE)
 _TEXT_ELEMENTS = ("text", "tspan", "textPath", "tref")
+_NUMBER = re.compile(r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]{1,4})?")
+_MAX_SIDE = 100_000  # whatever the unit
 _MAX_DEPTH = 200
 _MAX_ELEMENTS = 100_000
 _MAX_EMBEDDED_IMAGES = 100
@@ -115,8 +117,8 @@ class _Guard:
 
     def _start(self, qualified: str, attributes: Mapping[str, str]) -> None:
         namespace, _, name = qualified.rpartition(" ")
-        if not self._open and name != "svg":
-            raise _refused(f"root element {name!r}")
+        if not self._open:
+            self._root(name, attributes)
         if namespace.lower() in _FOREIGN_SPACES:
             raise _refused(f"namespace {namespace!r}")
         self._open.append(name)
@@ -126,6 +128,15 @@ class _Guard:
         self._text_depth += name in _TEXT_ELEMENTS
         for attribute, value in attributes.items():
             self._attribute(attribute.rpartition(" ")[2].lower(), value)
+
+    def _root(self, name: str, attributes: Mapping[str, str]) -> None:
+        """The renderer reports nonsense for sizes beyond its integers."""
+        if name != "svg":
+            raise _refused(f"root element {name!r}")
+        for attribute in ("width", "height", "viewBox"):
+            for number in _NUMBER.findall(attributes.get(attribute, "")):
+                if abs(float(number)) > _MAX_SIDE:
+                    raise _refused(f"{attribute} {attributes[attribute][:40]!r}")
 
     def _end(self, _qualified: str) -> None:
         name = self._open.pop()

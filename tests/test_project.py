@@ -22,7 +22,9 @@ MAY_IMPORT = {
     "image": {"errors"},
     "storage": {"blob", "errors"},
     "config": {"errors", "template"},
-    "engine": {"blob", "errors", "image"},
+    "engine": {"blob", "errors", "image", "multipart", "protocol", "xid"},
+    "protocol": {"errors", "image", "multipart"},
+    "client": {"errors", "image", "protocol", "signing"},
     "model": {"engine", *SMALL},
     "run": {"model", *SMALL},
     "statements": {"config", "engine", "image", "model", "storage", *SMALL},
@@ -88,6 +90,17 @@ def declared(*extras: str) -> list[Requirement]:
     for extra in extras:
         texts += PROJECT["optional-dependencies"][extra]
     return [Requirement(text) for text in texts]
+
+
+DISTRIBUTIONS = {"PIL": "pillow"}
+NOT_IMPORTED = {"pyvips-binary"}  # pyvips finds libvips in it
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
+    imported = {name.split(".")[0] for path in modules() for name in imports(path)}
+    foreign = imported - set(sys.stdlib_module_names) - {"safelight"}
+    needed = {canonicalize_name(DISTRIBUTIONS.get(name, name)) for name in foreign}
+    assert needed | NOT_IMPORTED == {canonicalize_name(requirement.name) for requirement in declared()}
 
 
 def locked() -> dict[str, str]:

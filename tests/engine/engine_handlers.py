@@ -6,6 +6,7 @@ The input says what to do: `verb argument`. Nothing here knows libvips.
 import contextlib
 import ctypes
 import errno
+import fcntl
 import hashlib
 import json
 import mmap
@@ -276,6 +277,7 @@ def attempts() -> dict[str, Callable[[], object]]:
         "signal all": lambda: os.kill(-1, 0),
         "ptrace": lambda: system_call(PTRACE, 16, parent, 0, 0),
         "read the parent's memory": lambda: system_call(READ_MEMORY, parent, 0, 0, 0, 0, 0),
+        "signal by fcntl": lambda: fcntl.fcntl(0, fcntl.F_SETOWN, parent),
         "raise own limits": lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),
         "limits of the parent": lambda: resource.prlimit(parent, resource.RLIMIT_CORE),
         "become root": lambda: os.setuid(0),

@@ -7,6 +7,7 @@ Struct and constants: seccomp(2), linux/seccomp.h, linux/bpf_common.h.
 
 import ctypes
 import errno
+import fcntl
 import os
 import platform
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ MAP_SHARED = 0x01
 PROT_EXEC = 0x04
 OPEN_TO_CHANGE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 PR_SET_NAME = 15
+# Not F_SETOWN and F_SETSIG, which make the kernel send signals for us.
+FCNTL_COMMANDS = (fcntl.F_DUPFD, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_DUPFD_CLOEXEC)
 
 Instruction = tuple[int, int, int, int]
 
@@ -36,6 +39,7 @@ class Table:
     openat: int
     clone: int
     clone3: int
+    fcntl: int
     tgkill: int
     prctl: int
     prlimit64: int
@@ -44,7 +48,7 @@ class Table:
 
 
 # `plain` has the same calls in both, in this order: read write close fstat lseek munmap brk,
-# rt_sig{action,procmask,return}, pread pwrite readv writev, sched_yield mremap madvise mincore, dup fcntl,
+# rt_sig{action,procmask,return}, pread pwrite readv writev, sched_yield mremap madvise mincore, dup,
 # nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday, sendto sendmsg recvfrom recvmsg,
 # exit exit_group, uname getcwd, readlinkat faccessat newfstatat statx statfs fstatfs getdents64,
 # getrusage sysinfo, getpid getppid gettid getuid geteuid getgid getegid, sigaltstack,
@@ -52,10 +56,10 @@ class Table:
 # getrandom ppoll faccessat2 preadv preadv2.
 # fmt: off
 X86_64 = Table(
-    audit_arch=0xC000003E, seccomp=317, openat=257, clone=56, clone3=435, tgkill=234, prctl=157,
+    audit_arch=0xC000003E, seccomp=317, openat=257, clone=56, clone3=435, fcntl=72, tgkill=234, prctl=157,
     prlimit64=302, mmap=9, mprotect=10,
     plain=(
-        0, 1, 3, 5, 8, 11, 12, 13, 14, 15, 17, 18, 19, 20, 24, 25, 28, 27, 32, 72, 35, 230, 228, 229, 96,
+        0, 1, 3, 5, 8, 11, 12, 13, 14, 15, 17, 18, 19, 20, 24, 25, 28, 27, 32, 35, 230, 228, 229, 96,
         44, 46, 45, 47, 60, 231, 63, 79, 267, 269, 262, 332, 137, 138, 217, 98, 99, 39, 110, 186, 102, 107,
         104, 108, 131, 202, 273, 218, 334, 219, 324, 204, 315, 318, 271, 439, 295, 327,
         # Older entry points that the C library of x86-64 still uses: stat lstat poll access readlink time.
@@ -63,10 +67,10 @@ X86_64 = Table(
     ),
 )
 AARCH64 = Table(
-    audit_arch=0xC00000B7, seccomp=277, openat=56, clone=220, clone3=435, tgkill=131, prctl=167,
+    audit_arch=0xC00000B7, seccomp=277, openat=56, clone=220, clone3=435, fcntl=25, tgkill=131, prctl=167,
     prlimit64=261, mmap=222, mprotect=226,
     plain=(
-        63, 64, 57, 80, 62, 215, 214, 134, 135, 139, 67, 68, 65, 66, 124, 216, 233, 232, 23, 25, 101, 115,
+        63, 64, 57, 80, 62, 215, 214, 134, 135, 139, 67, 68, 65, 66, 124, 216, 233, 232, 23, 101, 115,
         113, 114, 169, 206, 211, 207, 212, 93, 94, 160, 17, 78, 48, 79, 291, 43, 44, 61, 165, 179, 172, 173,
         178, 174, 175, 176, 177, 132, 98, 99, 96, 293, 128, 283, 123, 275, 278, 73, 439, 69, 286,
     ),
@@ -103,6 +107,7 @@ def program(table: Table, pid: int, may_open: bool) -> list[Instruction]:
     lines += _when(table.clone, _when_bits(0, CLONE_THREAD, CLONE_THREAD))
     lines += _when(table.mmap, [*_unless_bits(2, PROT_EXEC), *_when_bits(3, MAP_SHARED, 0)])
     lines += _when(table.mprotect, _when_bits(2, PROT_EXEC, 0))
+    lines += _when(table.fcntl, _when_one_of(1, FCNTL_COMMANDS))
     lines += _when(table.tgkill, _when_bits(0, 0xFFFFFFFF, pid))  # abort() signals its own thread
     lines += _when(table.prctl, _when_bits(0, 0xFFFFFFFF, PR_SET_NAME))
     lines += _when(table.prlimit64, [*_unless_null(2), *_when_bits(0, 0xFFFFFFFF, 0)])  # read own limits only
@@ -147,6 +152,14 @@ def _when_bits(argument: int, mask: int, value: int) -> list[Instruction]:
         (RETURN, 0, 0, ALLOW),
         *_fail(errno.EPERM),
     ]
+
+
+def _when_one_of(argument: int, values: Sequence[int]) -> list[Instruction]:
+    """Allow when the low word of an argument is one of these, else refuse."""
+    lines = _low_bits(argument, 0xFFFFFFFF)
+    for value in values:
+        lines += [(JUMP_IF_EQUAL, 0, 1, value), (RETURN, 0, 0, ALLOW)]
+    return [*lines, *_fail(errno.EPERM)]
 
 
 def _unless_bits(argument: int, mask: int) -> list[Instruction]:

@@ -44,6 +44,11 @@ class EditStatement(VariableConditional):
     args: tuple[Template, ...] = values("argument", help="arguments of the edit, in order")
     options: Mapping[str, Template] = free_attributes(help="options of the edit", example="red")
 
+    def check(self) -> Iterator[str]:
+        """An edit is about no named image; as an option the condition would be sent to the engine."""
+        if "if-image-name-on" in self.options:
+            yield "unexpected attributes: 'if-image-name-on'"
+
 
 class SpecStatement(Conditional):
     """One thumbnail of a `thumbnail` statement."""

@@ -40,7 +40,7 @@ class HmacStatement(VariableConditional):
     )
 
     def check(self) -> Iterator[str]:
-        if self.secret is None:
+        if self.secret is None or self.tag.attributes.get("secret") is False:
             yield 'no secret key given for validate_hmac (like secret="0f0f0...")'
         if not digest_is_supported(self.digest):
             yield f"digest '{self.digest}' is not supported"

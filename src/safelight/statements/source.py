@@ -3,7 +3,17 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from safelight.config.spec import Declaring, NewImage, PathName, Reader, Root, Statement, attribute, value
+from safelight.config.spec import (
+    Declaring,
+    NewImage,
+    PathName,
+    Reader,
+    Root,
+    Statement,
+    attribute,
+    suggestion,
+    value,
+)
 from safelight.config.tag import Tag
 from safelight.errors import (
     MemoryLimitExceeded,
@@ -119,7 +129,10 @@ class SourceFailover(Statement):
         for child in tag.children:
             statement_class = FAILOVER_SOURCES.get(child.name)
             if statement_class is None:
-                declaring.unknown(child.position, f"unexpected statement: {child.name}")
+                hint = suggestion(child.name, list(FAILOVER_SOURCES))
+                guards = child.name.startswith("validate")
+                message = f"unexpected statement: {child.name}{hint}"
+                declaring.unknown(child.position, message, guards=guards)
                 continue
             declared = statement_class.declare(child, declaring)
             if declared is not None:

@@ -166,10 +166,12 @@ def engine(runner: asyncio.Runner) -> Iterator[LateEngine]:
 def serve(
     engine: LateEngine, runner: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Serve:
-    """Load and build a configuration text."""
-    monkeypatch.chdir(tmp_path)
+    """Load and build a configuration text, in the directory `within`."""
 
-    def serve(text: str, *, lenient: bool = False, max_bytes: int = 128 * MEBIBYTE) -> Served:
+    def serve(
+        text: str, *, lenient: bool = False, max_bytes: int = 128 * MEBIBYTE, within: Path = tmp_path
+    ) -> Served:
+        monkeypatch.chdir(within)
         config = api.load_config(text, "test.conf", lenient=lenient)
         return Served(config, engine, runner, max_bytes)
 

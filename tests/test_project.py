@@ -100,7 +100,8 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     imported = {name.split(".")[0] for path in modules() for name in imports(path)}
     foreign = imported - set(sys.stdlib_module_names) - {"safelight"}
     needed = {canonicalize_name(DISTRIBUTIONS.get(name, name)) for name in foreign}
-    assert needed | NOT_IMPORTED == {canonicalize_name(requirement.name) for requirement in declared()}
+    names = [canonicalize_name(requirement.name) for requirement in declared()]
+    assert sorted(needed | NOT_IMPORTED) == names, "declared once each, in alphabetical order"
 
 
 def locked() -> dict[str, str]:

@@ -50,8 +50,8 @@ def pixels(data: bytes, spec: str, settings: ImageSettings = DEFAULTS) -> np.nda
 def array(data: bytes) -> np.ndarray:
     """Decode with another library than ours."""
     image = pillow(data)
-    alpha = "A" in image.getbands() or "transparency" in image.info
-    return np.asarray(image.convert("RGBA" if alpha else "RGB")).astype(int)
+    samples = np.asarray(image.convert("RGBA")).astype(int)
+    return samples if (samples[..., 3] < 255).any() else samples[..., :3]
 
 
 def pillow(data: bytes) -> PillowImage.Image:

@@ -142,18 +142,8 @@ def test_heic_is_refused() -> None:
 
 def tiff_header(width: int, height: int) -> bytes:
     """A TIFF that claims a size and has one strip of nothing."""
-    tags = [
-        (256, width),
-        (257, height),
-        (258, 8),
-        (259, 1),
-        (262, 1),
-        (273, 8),
-        (277, 1),
-        (278, height),
-        (279, 100),
-    ]
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    tags = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: 100}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(200)
 
 
@@ -172,9 +162,7 @@ BOMBS = {
     "SGI": b"\x01\xda\x01\x01\0\x03\xea\x60\xea\x60\0\x03" + b"\0" * 600,
     "TGA": b"\0\0\x02" + b"\0" * 9 + b"\x60\xea\x60\xea\x18\0" + b"\0" * 100,
     "QOI": b"qoif\0\0\xea\x60\0\0\xea\x60\x03\0" + b"\0" * 100,
-    "TIFF": save(PillowImage.new("L", (4, 4)), "TIFF").replace(
-        b"\x03\0\x01\0\0\0\x04\0", b"\x03\0\x01\0\0\0\x60\xea"
-    ),
+    "TIFF": tiff_header(60_000, 60_000),
     "JPEG": save(PillowImage.new("L", (4, 4)), "JPEG").replace(b"\x08\0\x04\0\x04", b"\x08\xea\x60\xea\x60"),
     "JPEG 2000": save(PillowImage.new("RGB", (4, 4)), "JPEG2000").replace(
         b"\0\0\0\x04\0\0\0\x04", b"\0\0\xea\x60" * 2
@@ -200,7 +188,7 @@ def test_bombs_are_refused_from_the_header(name: str) -> None:
         assert all(failure.message in (EXHAUSTED, NO_DECODER) for failure in failures)
 
 
-@pytest.mark.parametrize("name", ["PNG", "interlaced PNG", "PPM", "TGA", "QOI", "BMP"])
+@pytest.mark.parametrize("name", ["PNG", "interlaced PNG", "PPM", "TGA", "QOI", "BMP", "TIFF", "GIF"])
 def test_bombs_are_too_large_not_unsupported(name: str) -> None:
     assert isinstance(error_of(BOMBS[name], "fit,10,10,png"), TooLarge)
 

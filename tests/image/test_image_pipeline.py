@@ -94,7 +94,7 @@ def test_enlarging_is_close_to_bicubic(photo: str) -> None:
     data = (DATA / photo).read_bytes()
     result = pixels(data, "fit,900,900,png")
     full = pillow(data).convert("RGB").resize(result.shape[1::-1], PillowImage.Resampling.BICUBIC)
-    assert distance(result, np.asarray(full).astype(int)) < 2.5
+    assert distance(result, np.asarray(full).astype(int)) < 0.5
 
 
 @pytest.mark.parametrize("photo", PHOTOS)
@@ -196,15 +196,6 @@ def test_failures_are_entries() -> None:
 def test_precedence_of_errors() -> None:
     """Reference 6.5, from the first to the last."""
     alpha = save(PillowImage.new("RGBA", (9, 9)), "PNG")
-    texts = [
-        "0",
-        "background-color:zz",
-        "!nope",
-        "!rotate,x",
-        "!rotate,30,background-color:qq",
-        "blah",
-        "float-x:x",
-    ]
     cases = [
         ("blah,0,1,xyz,background-color:zz,interlace:q!nope", "at least one image dimension is zero: 0x1"),
         ("blah,1,1,xyz,background-color:zz,interlace:q!nope", "invalid color name: zz"),
@@ -216,7 +207,6 @@ def test_precedence_of_errors() -> None:
         ("pad,2,1,xyz,interlace:q", "unsupported interlace: q"),
         ("pad,2,1,xyz", "unknown format: XYZ"),
     ]
-    assert texts
     for spec, message in cases:
         assert error_of(alpha, spec).message.startswith(message)
 

@@ -115,14 +115,8 @@ def test_png_default_can_be_95() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "same"),
     [
-        ("jpeg", "85.7", "85"),
-        ("jpeg", "abc", "0"),
-        ("jpeg", "900", "100"),
-        ("jpeg", "-5", "0"),
-        ("png", "950", "99"),
-        ("webp", "101", "100"),
-        ("avif", "0", "1"),
-        ("png", "9x", "9"),
+        *(("jpeg", "85.7", "85"), ("jpeg", "abc", "0"), ("jpeg", "900", "100"), ("jpeg", "-5", "0")),
+        *(("png", "950", "99"), ("webp", "101", "100"), ("avif", "0", "1"), ("png", "9x", "9")),
     ],
 )
 def test_quality_texts(name: str, text: str, same: str) -> None:
@@ -176,8 +170,8 @@ def test_alpha_is_flattened_on_white(name: str) -> None:
 @pytest.mark.parametrize("colour", ["none", "transparent", "0x0000"])
 def test_none_keeps_alpha(name: str, colour: str) -> None:
     result = pixels(alpha_a(), f"fit,64,64,{name},background-color:{colour}")
-    assert result[16, 16, 3] == 0
-    assert result[32, 32, 3] == 255
+    assert result[16, 16, 3] <= 2
+    assert result[32, 32, 3] >= 253
     assert np.abs(result[32, 32, :3]).max() <= 3
 
 
@@ -255,7 +249,8 @@ def test_jpegs_have_a_jfif_marker() -> None:
     data = make_one(photo_q(), "fit,128,128,jpeg").data
     assert data[:11] == b"\xff\xd8\xff\xe0\0\x10JFIF\0"
     assert data.count(b"JFIF") == 1
-    assert "dpi" not in pillow(data).info
+    unknown = save(PillowImage.new("RGB", (9, 9)), "GIF")
+    assert "dpi" not in pillow(make_one(unknown, "fit,9,9,jpeg").data).info
 
 
 def test_the_health_check_picture_is_over_300_bytes() -> None:

@@ -138,6 +138,17 @@ def test_a_directory_is_no_file(tmp_path: Path) -> None:
     assert (result.exit_code, result.stderr) == (1, f"{tmp_path}: cannot be read: Is a directory\n")
 
 
+def test_a_complaint_about_a_block_is_one_line(file: Path) -> None:
+    text = 'put {\n  output_store_url foo=1 {\n    "input" secret=`a\nb`\n  }\n}\n'
+    stderr = check(file, text).stderr.replace(str(file), "api.sdl")
+    block = """output_store_url foo=1 { "input" secret="***" }"""
+    assert stderr.splitlines() == [
+        f"api.sdl:2:3: syntax error while parsing '{block}': unexpected attributes: 'foo'",
+        "api.sdl:3:5: syntax error while parsing '\"input\" secret=\"***\"': unexpected attributes: 'secret'",
+    ]
+    assert check(file, text, "--lenient").stderr.count("\n") == 2
+
+
 LEAKS = [
     's3 key="K" secret="TOPSECRET" foo=1',
     's3 key="K" secrt="TOPSECRET"',

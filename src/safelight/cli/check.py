@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
 FAMILY_COLUMNS = 11
 
-_LINE_END = re.compile(rb"\r\n?|\n")
-_PLACE = re.compile(r":(\d+):(\d+): ")
+_LINE_END = re.compile(r"\r\n?|\n")
 
 
 def lenient_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,8 +50,8 @@ def read(file: Path) -> str:
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        before = _LINE_END.split(octets[: error.start])
-        place = f"{file}:{len(before)}:{len(before[-1].decode()) + 1}"
+        before = _LINE_END.split(octets[: error.start].decode())
+        place = f"{file}:{len(before)}:{len(before[-1]) + 1}"
         message = f"{place}: not UTF-8: byte 0x{octets[error.start]:02x} (save the file as UTF-8)"
         raise ConfigError(message) from error
 
@@ -66,30 +65,38 @@ def load(file: Path, *, lenient: bool) -> "Config":
     try:
         return load_config(text, str(file), lenient=lenient)
     except ConfigError as error:
-        lines = text.removeprefix("\ufeff").splitlines()
-        raise error.reworded(_masked(error.message, str(file), lines)) from None
+        raise error.reworded("\n".join(_complaints(error.message, str(file), text))) from None
 
 
-def _masked(complaints: str, file: str, lines: list[str]) -> str:
-    from safelight.config.document import masked, masked_complaint
+def _complaints(message: str, file: str, text: str) -> Iterator[str]:
+    """The complaints of a ConfigError, a line each, without secrets."""
+    from safelight.config.document import masked_complaint
 
-    shown: list[str] = []
-    for complaint in complaints.split("\n"):
-        place = _PLACE.match(complaint, len(file)) if complaint.startswith(file) else None
-        if place and int(place[1]) <= len(lines):
-            before = lines[int(place[1]) - 1][: int(place[2]) - 1]
-            shown.append(complaint[: place.end()] + masked_complaint(complaint[place.end() :], before))
-        else:
-            shown.append(masked(complaint))
-    return "\n".join(shown)
+    lines = _LINE_END.split(text.removeprefix("\ufeff"))
+    starts = re.compile(rf"^{re.escape(file)}:(\d+):(\d+): ", re.MULTILINE)
+    places = list(starts.finditer(message))
+    ends = [place.start() for place in places[1:]] + [len(message)]
+    for place, end in zip(places, ends, strict=True):
+        before = lines[int(place[1]) - 1][: int(place[2]) - 1]
+        yield place[0] + masked_complaint(_one_line(message[place.end() : end]), before)
 
 
 def warn(config: "Config") -> None:
     """Write the warnings about a configuration to standard error."""
+    for warning in warnings(config):
+        click.echo(warning, err=True)
+
+
+def warnings(config: "Config") -> list[str]:
+    """The warnings about a configuration, a line each, without secrets."""
     from safelight.config.document import masked
 
-    for warning in config.warnings:
-        click.echo(masked(str(warning)), err=True)
+    return [masked(_one_line(str(warning))) for warning in config.warnings]
+
+
+def _one_line(message: str) -> str:
+    """A message that shows a statement with its block."""
+    return " ".join(message.split("\n")).replace("\t", "").strip()
 
 
 def overview(declared: dict[str, Any]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from safelight.cli.check import lenient_option, load, warn
+from safelight.cli.check import lenient_option, load, warn, warnings
 
 if TYPE_CHECKING:
     from safelight.config.load import Config
@@ -40,7 +40,6 @@ def command(file: Path, as_json: bool, lenient: bool) -> None:
 def model(config: "Config") -> Plain:
     """A loaded configuration as plain values, without its secrets."""
     from safelight.api import templates
-    from safelight.config.document import masked
     from safelight.statements.endpoint import EndpointStatement
     from safelight.statements.paths import Path as PathStatement
 
@@ -56,7 +55,7 @@ def model(config: "Config") -> Plain:
         ],
         "clients": [_top(statement) for statement in clients],
         "endpoints": [_endpoint(endpoint) for endpoint in config.of(EndpointStatement)],
-        "warnings": [masked(str(warning)) for warning in config.warnings],
+        "warnings": warnings(config),
     }
 
 

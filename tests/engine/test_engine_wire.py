@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safelight.engine import wire
@@ -34,6 +34,7 @@ def reply(**changed: object) -> bytes:
     return json.dumps(list(fields.values())).encode()
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(SPECS, max_size=4))
 def test_requests_round_trip(specs: list[ThumbnailSpec]) -> None:
     request = wire.decode_request(wire.encode_request(5, "thumbnail", 9, specs))
@@ -89,6 +90,7 @@ def test_nonsense_is_a_protocol_error(message: bytes) -> None:
         wire.decode_reply(memoryview(message))
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_reply_or_a_protocol_error(message: bytes) -> None:
     for decode in (wire.decode_reply, wire.decode_hello):

@@ -59,8 +59,10 @@ class Crew:
         try:
             results = await asyncio.gather(*(self._hire() for _ in range(self._size)), return_exceptions=True)
             hired = [_or_raise(result) for result in results]
-        except BaseException:
+        except BaseException as error:
             await self.close()
+            if isinstance(error, ImageError):
+                log.error("image workers cannot start", detail=error.detail)
             raise
         if self.missing:
             log.warning("image workers are jailed less tightly", missing=self.missing)

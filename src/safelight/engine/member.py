@@ -98,7 +98,8 @@ class Member:
         descriptor = job.image.fileno()
         self.arena.forget_beyond(job.image.size)
         if descriptor is None:
-            job.image.readinto(self.arena.body)
+            if job.image.readinto(self.arena.body) != job.image.size:
+                raise OSError("cut short")
             self._channel.send(job.message)
         else:
             socket.send_fds(self._channel, [job.message], [descriptor])

@@ -1,11 +1,10 @@
 """`safelight request`: one request to an API, answered by the server's own application without a socket."""
 
-import asyncio
 import os
 import re
 import stat
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -66,6 +65,8 @@ def command(
       safelight request GET '/thumbnail/cat.jpg?width=100' --config api.sdl -o small.jpg
       safelight request PUT /images/cat.jpg --config api.sdl --body cat.jpg --include
     """
+    import asyncio
+
     declared = load(config, lenient=lenient)
     if verbose:
         warn(declared)
@@ -116,6 +117,8 @@ class Request:
 
     async def receive(self) -> Message:
         """The next piece of the body. After the last one nothing comes: the client waits."""
+        import asyncio
+
         if self.body is None:
             await asyncio.Event().wait()
         piece = self.body.read(PIECE_BYTES) if self.body else b""
@@ -214,14 +217,10 @@ async def _answer(app: "App", request: Request) -> Answer:
     answer = Answer()
     await app.start()
     try:
-        await _call(app, request, answer.send)
+        await app(request.scope(), request.receive, answer.send)
     finally:
         await app.close()
     return answer
-
-
-async def _call(app: "App", request: Request, send: Callable[[Message], Awaitable[None]]) -> None:
-    await app(request.scope(), request.receive, send)
 
 
 def _write(octets: bytes, output: str | None) -> None:

@@ -57,7 +57,7 @@ class FileStorage:
                 raise
 
     async def put(self, key: str, data: Blob) -> None:
-        """See `Storage.put`: write aside, fsync, rename, fsync the directory. Missing parents are made."""
+        """See `Storage.put`: write, fsync, name or rename, fsync the directory. Missing parents are made."""
         await asyncio.to_thread(self._write, key, data)
 
     async def delete(self, key: str) -> None:
@@ -69,8 +69,8 @@ class FileStorage:
         with _translated(key, _UNUSABLE_NAME), self._opened(directory, key, create=True) as parent:
             aside = f".{secrets.token_hex(12)}.part"
             try:
-                _write_aside(parent, aside, data)
-                os.rename(aside, name, src_dir_fd=parent, dst_dir_fd=parent)
+                if _write_aside(parent, name, aside, data) != name:
+                    os.rename(aside, name, src_dir_fd=parent, dst_dir_fd=parent)
             except BaseException:
                 _unlink_if_there(parent, aside)
                 raise
@@ -86,7 +86,7 @@ class FileStorage:
     def _opened(self, directory: str, key: str, *, create: bool = False) -> Generator[int]:
         """A descriptor of a directory below the root, made if asked."""
         if create:
-            self.root.mkdir(parents=True, exist_ok=True)
+            _make_durably(self.root)
         descriptor = os.open(self.root, _DIRECTORY)
         try:
             for part in directory.split("/") if directory else ():
@@ -156,8 +156,25 @@ def _read_device(descriptor: int, max_bytes: int) -> Blob:
     return MemoryBlob(bytes(content))
 
 
-def _write_aside(parent: int, aside: str, data: Blob) -> None:
-    """Write and fsync `data`, nameless until it is whole where the file system can: a kill leaves nothing."""
+def _make_durably(directory: Path) -> None:
+    """Make a directory and its parents, each fsynced into the one that it is in."""
+    if not directory.is_dir():
+        _make_durably(directory.parent)
+        with suppress(FileExistsError):
+            directory.mkdir()
+        parent = os.open(directory.parent, _DIRECTORY)
+        try:
+            os.fsync(parent)
+        finally:
+            os.close(parent)
+
+
+def _write_aside(parent: int, name: str, aside: str, data: Blob) -> str:
+    """Write and fsync `data`; return the name it then has: `name` if that was free, else `aside`.
+
+    It is nameless until it is whole, where the file system can: a kill leaves nothing, except between the two
+    names of a file that replaces another.
+    """
     try:
         descriptor = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=parent)
         named = False
@@ -171,7 +188,12 @@ def _write_aside(parent: int, aside: str, data: Blob) -> None:
         _copy(data, descriptor)
         os.fsync(descriptor)
         if not named:
-            os.link(f"/proc/self/fd/{descriptor}", aside, dst_dir_fd=parent, follow_symlinks=True)
+            written = f"/proc/self/fd/{descriptor}"
+            with suppress(FileExistsError):
+                os.link(written, name, dst_dir_fd=parent, follow_symlinks=True)
+                return name
+            os.link(written, aside, dst_dir_fd=parent, follow_symlinks=True)
+        return aside
     finally:
         os.close(descriptor)
 

@@ -16,6 +16,8 @@ COMMANDS: dict[str, str] = {
     "request": "safelight.cli.request",
     "sign": "safelight.cli.sign",
     "statements": "safelight.cli.statements",
+    "thumbnail": "safelight.cli.thumbnail",
+    "identify": "safelight.cli.identify",
 }
 """Names of subcommands and the modules whose `command` they are."""
 

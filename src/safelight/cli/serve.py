@@ -10,6 +10,7 @@ import click
 from safelight.errors import ConfigError
 from safelight.image.settings import MEBIBYTE, ImageSettings
 from safelight.server import example
+from safelight.server.access import AccessLog
 from safelight.server.app import AppSettings
 from safelight.server.image_store import StoreSettings, load_store
 from safelight.server.listeners import absolute_listener
@@ -99,12 +100,14 @@ def _store_settings(options: dict[str, Any]) -> StoreSettings:
     max_bytes = options["limit_memory"] * MEBIBYTE
     app = AppSettings(max_bytes, options["request_timeout"], spool.absolute() if spool else None)
     access_log: str | None = options["access_log_file"]
+    if access_log not in (None, "-"):
+        access_log = str(Path(access_log).absolute())
     return StoreSettings(
         app,
         ImageSettings(auto_orient=not options["no_auto_orient"]),
         options["transform_timeout"],
         options["lenient"],
-        access_log if access_log in (None, "-") else str(Path(access_log).absolute()),
+        AccessLog(access_log) if access_log else None,
     )
 
 

@@ -5,6 +5,7 @@ import re
 import time
 from contextlib import suppress
 
+from safelight.errors import ConfigError
 from safelight.server.asgi import Scope
 
 _STDOUT = 1
@@ -13,21 +14,24 @@ _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
 
 class AccessLog:
-    """Appends lines to a file, `-` being standard output; each is one write(2), so workers can share it."""
+    """Appends lines to a file, `-` being standard output; each is one write(2), so workers can share it.
+
+    Raises: ConfigError when the file cannot be opened.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._descriptor = _STDOUT if name == "-" else os.open(name, _FLAGS, 0o644)
+        self._descriptor = _STDOUT if name == "-" else _open(name)
         self._second = 0
         self._date = b""
 
     def reopen(self) -> None:
-        """Follow a log rotation. Keeps the old file when the new one cannot be opened."""
-        if self._name == "-":
-            return
-        descriptor = os.open(self._name, _FLAGS, 0o644)
-        old, self._descriptor = self._descriptor, descriptor
-        os.close(old)
+        """Follow a log rotation; the old file is kept when the new one cannot be opened."""
+        if self._name != "-":
+            with suppress(ConfigError):
+                descriptor = _open(self._name)
+                old, self._descriptor = self._descriptor, descriptor
+                os.close(old)
 
     def write(self, scope: Scope, status: int, size: int, duration_s: float) -> None:
         """`size`: the Content-Length sent; 0 is shown as `-`."""
@@ -51,6 +55,13 @@ class AccessLog:
             self._second = second
             self._date = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(second)).encode()
         return self._date
+
+
+def _open(name: str) -> int:
+    try:
+        return os.open(name, _FLAGS, 0o644)
+    except OSError as error:
+        raise ConfigError(f"cannot write the access log '{name}': {error.strerror}") from error
 
 
 def _client(scope: Scope) -> bytes:

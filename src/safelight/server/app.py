@@ -28,7 +28,7 @@ from safelight.server.errors import (
 from safelight.server.exchange import Exchange
 from safelight.server.health import HealthCheck
 from safelight.server.stats import Statistics
-from safelight.server.watch import Watch
+from safelight.server.watch import Lookout, Watch
 from safelight.uri import well_formed
 
 MAX_URL_BYTES = 8 << 10
@@ -73,6 +73,7 @@ class App:
         self._count = counters.add
         self._access_log = access_log
         self._on_start = on_start
+        self._lookout = Lookout(settings.request_timeout_s)
         self._api: Api
         self._health: HealthCheck
 
@@ -84,6 +85,7 @@ class App:
 
     async def start(self) -> None:
         """Build the API and start its engine. Raises: SafelightError; the server must not boot then."""
+        self.reopen_logs()  # they were opened before the fork, perhaps long ago
         self._api = self._make_api()
         engine = self._api.resources.engine
         self._health = HealthCheck(engine, BANNER)
@@ -128,7 +130,11 @@ class App:
         self._count("calling")
         try:
             answer = await self._answer(exchange)
-            first = b"" if exchange.method == "HEAD" else await read_piece(answer.body, 0)
+            first = b""
+            if exchange.method != "HEAD":
+                first = (
+                    answer.body.read() if answer.body.fileno() is None else await read_piece(answer.body, 0)
+                )
             return _Reply(answer, first, exchange.closing())
         except ClientLeft:
             return None
@@ -141,9 +147,9 @@ class App:
 
     async def _answer(self, exchange: Exchange) -> Answer:
         raw_path, raw_query = exchange.raw_path, exchange.raw_query
-        if not (well_formed(raw_path) and well_formed(raw_query)):
+        if ("%" in raw_path or "%" in raw_query) and not (well_formed(raw_path) and well_formed(raw_query)):
             raise MalformedTarget
-        if len(raw_path) + len(raw_query) >= MAX_URL_BYTES:
+        if len(raw_path) + len(raw_query) > MAX_URL_BYTES:
             raise UriTooLong("request URI is too long")
         if raw_path == "/stats" or raw_path.startswith("/stats/"):
             return self._statistics.answer(raw_path)
@@ -160,24 +166,30 @@ class App:
     async def _run(
         self, endpoint: Endpoint, captures: Captures, request: Request, exchange: Exchange
     ) -> Answer:
-        settings = self._settings
-        watch = Watch(exchange.receive, settings.request_timeout_s)
+        watch: Watch | None = None
 
         async def body() -> Blob:
-            exchange.body_read = True
-            blob = await read_body(
-                exchange.headers, exchange.receive, settings.max_bytes, settings.spool_directory
-            )
-            watch.start()
+            nonlocal watch
+            blob = await self._read_body(exchange)
+            watch = self._lookout.watch(exchange.receive)
             return blob
 
         try:
-            return await run(endpoint, captures, request, body, settings.max_bytes)
+            return await run(endpoint, captures, request, body, self._settings.max_bytes)
         except asyncio.CancelledError:
-            watch.translate()
+            if watch is not None:
+                watch.translate()
             raise
         finally:
-            watch.stop()
+            if watch is not None:
+                watch.stop()
+
+    async def _read_body(self, exchange: Exchange) -> Blob:
+        exchange.body_read = True
+        settings = self._settings
+        return await read_body(
+            exchange.headers, exchange.receive, settings.max_bytes, settings.spool_directory
+        )
 
     def _failed(self, exchange: Exchange, error: Exception) -> "_Reply":
         """The reply to a request that failed, counted and logged."""
@@ -193,7 +205,9 @@ class App:
         return _Reply(answer, answer.body.read(), extra)
 
     async def _send(self, exchange: Exchange, reply: "_Reply") -> None:
-        self._count("writing")
+        from_file = reply.answer.body.fileno() is not None  # what is in memory is handed over at once
+        if from_file:
+            self._count("writing")
         try:
             await send_answer(
                 exchange.send, reply.answer, reply.first, exchange.method == "HEAD", reply.extra
@@ -201,7 +215,8 @@ class App:
         except Exception as error:  # the response has begun: returning early closes the connection
             _log.error(f"answer to {exchange} broke off: {error}")
         finally:
-            self._count("writing", -1)
+            if from_file:
+                self._count("writing", -1)
         self._count("total_write")
 
 

@@ -39,13 +39,13 @@ def check_exposure(listeners: tuple[str, ...], secret: str | None) -> None:
         )
 
 
-def hints(address: str, secret: str | None) -> tuple[str, ...]:
-    """Three commands to try, for a server at the URL `address`."""
+def hints(url: str, secret: str | None) -> tuple[str, ...]:
+    """Commands to try, for a server at `url`."""
     if secret is not None:
-        return ("Uploads must be signed with SAFELIGHT_SECRET: see `safelight sign --help`.",)
+        return ("Uploads and deletions must be signed with SAFELIGHT_SECRET: see `safelight sign --help`.",)
     return (
-        "Try:",
-        f"  curl -T picture.jpg {address}/pictures/first.jpg",
-        f"  curl -o small.jpg {address}/pictures/first.jpg/fit/300/300",
-        f"  curl -o same.jpg {address}/pictures/first.jpg",
+        "Try these; the first one answers the NAME for the others:",
+        f"  curl -T picture.jpg {url}/images",
+        f"  curl -o small.jpg {url}/thumbnail/NAME/fit/300/300",
+        f"  curl -o same.jpg {url}/images/NAME",
     )

@@ -24,7 +24,7 @@ class StoreSettings:
     images: ImageSettings = field(default_factory=ImageSettings)
     transform_timeout_s: float = 20
     lenient: bool = False
-    access_log_file: str | None = None
+    access_log: AccessLog | None = None
 
 
 def load_store(
@@ -54,7 +54,7 @@ def load_store(
             settings.app,
             seat.statistics,
             seat.counters,
-            AccessLog(settings.access_log_file) if settings.access_log_file else None,
+            settings.access_log,
             announce,
         )
 

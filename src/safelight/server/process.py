@@ -83,13 +83,16 @@ def serve(settings: ProcessSettings, load: Load, statistics: Statistics) -> NoRe
     if "GUNICORN_FD" not in os.environ:  # set when a running server has replaced itself (USR2)
         for listener in settings.listeners:
             check_listener(listener)
+    pid = os.getpid()
     master = Master(_Application(settings, load, make_app, statistics))
     if settings.directory is not None:
         _enter(settings.directory)
     try:
         master.run()
     except SystemExit as error:
-        raise SystemExit(1 if error.code == BOOT_FAILED else error.code) from error
+        if error.code == BOOT_FAILED and os.getpid() == pid:  # workers come by here, too
+            raise SystemExit(1) from error
+        raise
     sys.exit(0)
 
 

@@ -5,6 +5,9 @@ that does not arrive in one piece, for a body, and for output that the client do
 """
 
 import asyncio
+import fcntl
+import struct
+import termios
 from typing import Any
 
 import httptools
@@ -181,18 +184,28 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _expect_drain(self) -> None:
         if self._write_guard is None:
-            unsent = self.transport.get_write_buffer_size()
-            self._write_guard = self.loop.call_later(self.progress_timeout_s, self._check_drain, unsent)
+            self._write_guard = self.loop.call_later(
+                self.progress_timeout_s, self._check_drain, self._unsent()
+            )
 
     def _check_drain(self, unsent_bytes: int) -> None:
         self._write_guard = None
-        now_unsent = self.transport.get_write_buffer_size()
-        if not now_unsent:
+        if not self.transport.get_write_buffer_size():
             return
-        if unsent_bytes - now_unsent >= MIN_PROGRESS_BYTES:
+        if unsent_bytes - self._unsent() >= MIN_PROGRESS_BYTES:
             self._expect_drain()
         else:
             self.transport.abort()
+
+    def _unsent(self) -> int:
+        """Bytes that the client has not acknowledged, here and in the kernel.
+
+        The kernel holds megabytes, and takes more only when a third of that is free; a client may need
+        minutes for it (SIOCOUTQ, tcp(7)).
+        """
+        waiting = bytearray(struct.calcsize("i"))
+        fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, waiting)
+        return self.transport.get_write_buffer_size() + struct.unpack("i", waiting)[0]
 
     def _drop_write_guard(self) -> None:
         if self._write_guard is not None:

@@ -6,33 +6,53 @@ from safelight.errors import Timeout
 from safelight.server.asgi import Receive
 from safelight.server.errors import ClientLeft
 
-GRACE_S = 0.05
+ROUND_S = 0.05
+
+
+class Lookout:
+    """Looks around every 50 ms and has a task listen to the client of each request that is still running.
+
+    Most requests are over before that: for them, no timer is set and no task is made.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._watches: set[Watch] = set()
+        self._is_looking = False
+
+    def watch(self, receive: Receive) -> "Watch":
+        """Begin to watch over the current task, which must `stop` the watch at its end."""
+        loop = asyncio.get_running_loop()
+        watch = Watch(receive, loop.time() + self._timeout_s, self._watches)
+        if not self._is_looking:
+            self._is_looking = True
+            loop.call_later(ROUND_S, self._look)
+        return watch
+
+    def _look(self) -> None:
+        self._is_looking = bool(self._watches)
+        for watch in self._watches:
+            watch.listen()
+        if self._is_looking:
+            asyncio.get_running_loop().call_later(ROUND_S, self._look)
 
 
 class Watch:
-    """Cancels the task that started it, past a deadline or when the client disconnects.
+    """Cancels the task that made it, past `deadline` (on the loop's clock) or when the client disconnects."""
 
-    Most answers are ready within `GRACE_S`; only later ones cost a second task that listens for the client.
-    """
+    __slots__ = ("_deadline", "_others", "_outcome", "_receive", "_task", "_watcher")
 
-    __slots__ = ("_outcome", "_receive", "_task", "_timeout_s", "_timer", "_watcher")
-
-    def __init__(self, receive: Receive, timeout_s: float) -> None:
+    def __init__(self, receive: Receive, deadline: float, others: "set[Watch]") -> None:
         self._receive = receive
-        self._timeout_s = timeout_s
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = deadline
+        self._task = asyncio.current_task()
         self._watcher: asyncio.Task[None] | None = None
         self._outcome: Exception | None = None
-
-    def start(self) -> None:
-        """Begin to watch over the current task."""
-        self._task = asyncio.current_task()
-        self._timer = asyncio.get_running_loop().call_later(min(GRACE_S, self._timeout_s), self._look)
+        self._others = others
+        others.add(self)
 
     def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._others.discard(self)
         if self._watcher is not None:
             self._watcher.cancel()
 
@@ -42,12 +62,14 @@ class Watch:
             self._task.uncancel()
             raise self._outcome
 
-    def _look(self) -> None:
-        self._watcher = asyncio.get_running_loop().create_task(self._listen())
+    def listen(self) -> None:
+        """Make the task that waits for the client and the deadline, once."""
+        if self._watcher is None:
+            self._watcher = asyncio.get_running_loop().create_task(self._listen())
 
     async def _listen(self) -> None:
         try:
-            async with asyncio.timeout(self._timeout_s - min(GRACE_S, self._timeout_s)):
+            async with asyncio.timeout_at(self._deadline):
                 while (await self._receive())["type"] != "http.disconnect":
                     pass
             self._outcome = ClientLeft()

@@ -116,7 +116,7 @@ def _stop_now(server: uvicorn.Server) -> None:
 def _share_handlers(name: str, model: logging.Logger) -> None:
     logger = logging.getLogger(name)
     logger.handlers = model.handlers
-    logger.setLevel(model.level)
+    logger.setLevel(max(model.level, logging.ERROR))  # its warnings are about what clients send
     logger.propagate = False
 
 

@@ -24,7 +24,7 @@ from safelight.image.geometry import (
 )
 
 P = Size(509, 719)
-sides = st.integers(1, 5000)
+sides = st.integers(1, 3000)
 shares = st.floats(-3, 3)
 
 

@@ -145,6 +145,7 @@ class _ShrinkingDecoder(_VipsDecoder):
     """A loader that can be opened again to give a smaller image for less work."""
 
     shrinks: Sequence[int] = ()
+    rounds_up = False  # whether a side of 101 counts as 51 when halved
 
     def __init__(self, data: Buffer, format_: InputFormat, settings: ImageSettings) -> None:
         self._shrink_on_load = settings.shrink_on_load
@@ -158,11 +159,17 @@ class _ShrinkingDecoder(_VipsDecoder):
             return self._checked(self._shrunk(factor))
 
     def _factor(self, need: Size) -> int:
-        """Largest factor that leaves at least `need`; a side of 101 counts as 51 when halved."""
+        """Largest factor that leaves at least `need`."""
         if not self._shrink_on_load:
             return 1
         width, height = self.size
-        fitting = (f for f in self.shrinks if -(-width // f) >= need.width and -(-height // f) >= need.height)
+        spare = self.rounds_up
+        fitting = (
+            factor
+            for factor in self.shrinks
+            if (width + spare * (factor - 1)) // factor >= need.width
+            and (height + spare * (factor - 1)) // factor >= need.height
+        )
         return max(fitting, default=1)
 
     def _shrunk(self, factor: int) -> Image:
@@ -173,6 +180,7 @@ class _JpegDecoder(_ShrinkingDecoder):
     """libjpeg decodes at 1/2, 1/4 and 1/8; our own header parser saves opening the file twice."""
 
     shrinks = (2, 4, 8)
+    rounds_up = True  # `resize.complete` gives back what libvips cuts off
 
     def __init__(self, data: Buffer, settings: ImageSettings) -> None:
         header = read_header(data)

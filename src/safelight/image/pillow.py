@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from io import BytesIO
+from threading import Lock
 from typing import Any
 
 from PIL import (
@@ -42,6 +43,7 @@ PLUGINS = (
     SgiImagePlugin,
     TgaImagePlugin,
 )
+_LOCK = Lock()
 _MILLIMETRES_PER_INCH = 25.4
 _INTERPRETATIONS = {"L": "b-w", "LA": "b-w", "RGB": "srgb", "RGBA": "srgb", "CMYK": "cmyk"}
 
@@ -64,10 +66,8 @@ class PillowSource:
 
     def __init__(self, data: Buffer, format_: InputFormat, max_pixels: int) -> None:
         """Read the header. Raises: TooLarge, UnsupportedMedia."""
-        # Pictures inside ICO and ICNS files are opened by Pillow itself: this is the limit that it knows.
-        PillowImage.MAX_IMAGE_PIXELS = max_pixels
         self._max_pixels = max_pixels
-        with translated(), _quiet():
+        with translated(), _alone(max_pixels):
             self._image = PillowImage.open(BytesIO(data), formats=[format_.loader])
         self.size = Size(*self._image.size)
         self.has_alpha = "A" in self._image.getbands() or "transparency" in self._image.info
@@ -78,7 +78,7 @@ class PillowSource:
         Raises: TooLarge, UnsupportedMedia.
         """
         check_pixels(*self.size, self._max_pixels)
-        with translated(), _quiet():
+        with translated(), _alone(self._max_pixels):
             self._image.load()
             check_pixels(*self._image.size, self._max_pixels)
             plain = _plain(self._image)
@@ -97,9 +97,14 @@ class PillowSource:
 
 
 @contextmanager
-def _quiet() -> Generator[None]:
-    """Warnings about oddities of an input interest nobody."""
-    with warnings.catch_warnings():
+def _alone(max_pixels: int) -> Generator[None]:
+    """One thread at a time, because what is set here is global.
+
+    Pictures inside ICO and ICNS files are opened by Pillow itself: it raises beyond twice its own limit.
+    Warnings about oddities of an input interest nobody.
+    """
+    with _LOCK, warnings.catch_warnings():
+        PillowImage.MAX_IMAGE_PIXELS = max_pixels // 2
         warnings.simplefilter("ignore")
         yield
 

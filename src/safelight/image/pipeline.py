@@ -31,12 +31,13 @@ from safelight.image.identify import describe
 from safelight.image.load import Input, decoding, open_input, secure
 from safelight.image.method import BACKGROUND, DEFAULT_BACKGROUND, Method, find_method, method_errors
 from safelight.image.profile import needs_conversion, to_8_bit, to_rgb, to_srgb
-from safelight.image.resize import box_shrink, complete, finish, flatten, orient, scale, size_of
+from safelight.image.resize import Level, box_shrink, complete, finish, flatten, orient, scale, size_of
 from safelight.image.result import Thumbnail, Thumbnails
 from safelight.image.save import Encoding, check_sides, encode, parse_encoding
 from safelight.image.settings import ImageSettings
 from safelight.image.spec import ThumbnailSpec
 
+Output = Thumbnail | SafelightError
 Guard = Callable[[], AbstractContextManager[None]]
 
 
@@ -65,16 +66,11 @@ def thumbnail(data: Buffer, specs: Sequence[ThumbnailSpec], settings: ImageSetti
     virtual = virtual_size(source, specs, settings)
     recipes = [_prepared(source, virtual, spec, settings) for spec in specs]
     ready = [recipe for recipe in recipes if isinstance(recipe, Recipe)]
-    base = load_base(source, ready) if ready else None
-
-    def output(recipe: Recipe | SafelightError) -> Thumbnail | SafelightError:
-        if base is None or isinstance(recipe, SafelightError):
-            return cast(SafelightError, recipe)
-        if len(ready) > 1:
-            return _produced(_from_shared(base, recipe), source, recipe, settings, processing)
-        return _produced(base, source, recipe, settings, decoding if _streams(source, recipe) else processing)
-
-    return Thumbnails(describe(source), tuple(map(output, recipes)))
+    made = _one(source, ready[0], settings) if len(ready) == 1 else _several(source, ready, settings)
+    outputs = iter(made)
+    return Thumbnails(
+        describe(source), tuple(next(outputs) if isinstance(recipe, Recipe) else recipe for recipe in recipes)
+    )
 
 
 # --- from the header alone
@@ -152,21 +148,63 @@ def _stored(source: Input, size: Size) -> Size:
 # --- pixels
 
 
-def load_base(source: Input, recipes: Sequence[Recipe]) -> Image:
-    """Decode once, into memory: for one recipe already at its target, for several large enough for all.
+def _one(source: Input, recipe: Recipe, settings: ImageSettings) -> list[Output]:
+    """A single output: resized while it is decoded and, without edits, encoded in the same stream."""
+    streams = _streams(source, recipe)
+    with decoding():
+        image = to_8_bit(source.decoder.decode(_need(source, recipe)))
+        image = _flattened_early(image, [recipe])
+        image = image if recipe.plan else complete(image, recipe.target)
+        image = scale(image, recipe.target)
+        image = image if streams else image.copy_memory()
+    return [_produced(image, source, recipe, settings, decoding if streams else processing)]
 
-    One plain recipe gets a lazy image instead, and decoding, resizing and encoding run as one stream.
+
+def _several(source: Input, recipes: Sequence[Recipe], settings: ImageSettings) -> list[Output]:
+    """Several outputs from one decode in memory, the largest first: smaller ones are made from larger ones.
 
     Raises: UnsupportedMedia, TooLarge.
     """
+    if not recipes:
+        return []
+    levels = [load_base(source, recipes)]
+    outputs: dict[int, Output] = {}
+    for index, recipe in sorted(enumerate(recipes), key=lambda item: _area(item[1]), reverse=True):
+        with processing():
+            image = _from_levels(levels, source, recipe)
+        outputs[index] = _produced(image, source, recipe, settings, processing)
+    return [outputs[index] for index in range(len(recipes))]
+
+
+def _area(recipe: Recipe) -> int:
+    return recipe.target.width * recipe.target.height
+
+
+def load_base(source: Input, recipes: Sequence[Recipe]) -> Level:
+    """Decode once, into memory, large enough for all. Raises: UnsupportedMedia, TooLarge."""
     need = largest([_need(source, recipe) for recipe in recipes])
     with decoding():
         image = to_8_bit(source.decoder.decode(need))
         image = _flattened_early(image, recipes)
-        if len(recipes) == 1:
-            scaled = _scaled(image, recipes[0])
-            return scaled if _streams(source, recipes[0]) else scaled.copy_memory()
-        return box_shrink(image, need).copy_memory()
+        if any(recipe.plan is None for recipe in recipes):
+            return Level(*size_of(image), image.copy_memory())
+        return box_shrink(image, need)
+
+
+def _from_levels(levels: list[Level], source: Input, recipe: Recipe) -> Image:
+    """Resize the smallest level that is large enough; the result becomes a level too, unless it has alpha."""
+    need = _need(source, recipe)
+    if recipe.plan is None:
+        image = _flattened_early(levels[0].image, [recipe])
+        return scale(complete(image, recipe.target), recipe.target)
+    level = min(
+        (level for level in levels if level.covers(need)), key=lambda level: level.width, default=levels[0]
+    )
+    image = Level(level.width, level.height, _flattened_early(level.image, [recipe])).scaled(recipe.target)
+    if not levels[0].image.hasalpha():
+        image = image.copy_memory()
+        levels.append(Level(*recipe.target, image))
+    return image
 
 
 def _streams(source: Input, recipe: Recipe) -> bool:
@@ -189,14 +227,6 @@ def _flattened_early(image: Image, recipes: Sequence[Recipe]) -> Image:
     return image if backgrounds or not background.opaque else flatten(image, background)
 
 
-def _from_shared(base: Image, recipe: Recipe) -> Image:
-    return _scaled(_flattened_early(base, [recipe]), recipe)
-
-
-def _scaled(image: Image, recipe: Recipe) -> Image:
-    return scale(image if recipe.plan else complete(image, recipe.target), recipe.target)
-
-
 def produce(image: Image, source: Input, recipe: Recipe, settings: ImageSettings) -> Thumbnail:
     """Make one output of an image at its target size. Raises: BadRequest, TooLarge, ImageError."""
     spec = recipe.spec
@@ -215,9 +245,7 @@ def produce(image: Image, source: Input, recipe: Recipe, settings: ImageSettings
     return Thumbnail(encode(image, size, encoding), encoding.format.mime_type, *size)
 
 
-def _produced(
-    image: Image, source: Input, recipe: Recipe, settings: ImageSettings, guard: Guard
-) -> Thumbnail | SafelightError:
+def _produced(image: Image, source: Input, recipe: Recipe, settings: ImageSettings, guard: Guard) -> Output:
     """The output or what prevented it. Raises: UnsupportedMedia, which is about the input."""
     try:
         with guard():

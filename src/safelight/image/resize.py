@@ -1,5 +1,7 @@
 """Steps that move pixels without knowing about methods: scale, turn, cut, put on a background. All lazy."""
 
+from typing import NamedTuple
+
 from pyvips import Image, Interpolate
 
 from safelight.image.colour import Colour
@@ -12,12 +14,13 @@ def size_of(image: Image) -> Size:
     return Size(image.width, image.height)
 
 
-def scale(image: Image, size: Size) -> Image:
+def scale(image: Image, size: Size, have: tuple[float, float] | None = None) -> Image:
     """Resize to exactly `size`, Lanczos3 on the samples as they are; bicubic for enlarging.
 
+    `have`: how many columns and rows hold the picture, if that is not all of them.
     Straight alpha is premultiplied meanwhile, so that hidden colours do not bleed.
     """
-    have = size_of(image)
+    have = have or size_of(image)
     if have == size:
         return image
     if not image.hasalpha():
@@ -26,8 +29,8 @@ def scale(image: Image, size: Size) -> Image:
     return _scale_bands(premultiplied, have, size).unpremultiply().cast("uchar")
 
 
-def _scale_bands(image: Image, have: Size, size: Size) -> Image:
-    horizontal, vertical = size.width / have.width, size.height / have.height
+def _scale_bands(image: Image, have: tuple[float, float], size: Size) -> Image:
+    horizontal, vertical = size.width / have[0], size.height / have[1]
     if horizontal >= 1 and vertical >= 1:
         return _enlarge_bands(image, horizontal, vertical, size)
     scaled = image.resize(horizontal, vscale=vertical, kernel="lanczos3")
@@ -54,13 +57,30 @@ def _exactly(image: Image, size: Size) -> Image:
     return image if size_of(image) == size else image.embed(0, 0, *size, extend="copy")
 
 
-def box_shrink(image: Image, need: Size) -> Image:
-    """Average whole blocks of pixels, leaving at least `need`; alpha images are left as they are."""
+class Level(NamedTuple):
+    """An image in memory; the whole picture is on `width x height` of its pixels, perhaps broken numbers."""
+
+    width: float
+    height: float
+    image: Image
+
+    def covers(self, need: Size) -> bool:
+        """Has at least `need` on both sides."""
+        return self.width >= need.width and self.height >= need.height
+
+    def scaled(self, size: Size) -> Image:
+        """The picture at exactly `size`."""
+        return scale(self.image, size, (self.width, self.height))
+
+
+def box_shrink(image: Image, need: Size) -> Level:
+    """Average whole blocks of pixels into memory, leaving at least `need`; alpha images stay as they are."""
     have = size_of(image)
     factor = min(have.width // need.width, have.height // need.height)
     if factor < 2 or image.hasalpha():
-        return image
-    return image.shrink(factor, factor, ceil=True)
+        return Level(*have, image.copy_memory())
+    small = image.shrink(factor, factor, ceil=True).copy_memory()
+    return Level(have.width / factor, have.height / factor, small)
 
 
 def complete(image: Image, size: Size) -> Image:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from io import BytesIO
 
 from PIL import Image as PillowImage
-from pyvips import Image
 
 from safelight.image.formats import OUTPUT_FORMATS
 from safelight.image.spec import ThumbnailSpec
@@ -19,8 +18,6 @@ def samples() -> Iterator[tuple[bytes, list[ThumbnailSpec]]]:
     """Inputs of all kinds, with specifications that use every saver and every sort of edit."""
     every_format = [ThumbnailSpec.parse(f"pad,8,9,{name}") for name in OUTPUT_FORMATS]
     yield _SVG, [*every_format, ThumbnailSpec.parse("crop,4,4,png" + _EDITS)]
-    cmyk = Image.black(8, 8, bands=4).copy(interpretation="cmyk")
-    yield cmyk.jpegsave_buffer(), [_SMALL]
     for name in _PILLOW_FORMATS:
         file = BytesIO()
         PillowImage.new("RGB", (16, 16)).save(file, name)

@@ -97,7 +97,7 @@ KINDS: dict[Any, Kind] = {
     NewImage: Kind("new image name", lambda written: NewImage(to_text(written))),
     PathName: Kind("path name", lambda written: PathName(to_text(written))),
     Root: Kind("directory", lambda written: Root(to_text(written))),
-    bool: Kind("flag", to_flag, "true or false"),
+    bool: Kind("flag", to_flag, "true or false or nil"),
     int: Kind("integer", to_integer, "an integer"),
 }
 
@@ -385,7 +385,7 @@ class Reader:
             made = [own.of.declare(child, self.declaring) for child in self.tag.children] if own.of else []
             self.failed = self.failed or None in made
             found[own.key] = tuple(made)
-        if self.tag.children and not found and not self.cls.ignores_values:
+        if self.tag.children and not found:
             message = f"'{self.tag.name}' takes no block"
             self.failed = self.failed or not self.declaring.lenient
             self.declaring.unknown(self.tag.children[0].position, message)

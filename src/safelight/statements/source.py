@@ -1,5 +1,6 @@
 """`source_file`, `source_s3` and `source_failover`: load images under names."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,7 +138,7 @@ class SourceFailover(Statement):
             declared = statement_class.declare(child, declaring)
             if declared is not None:
                 sources.append(declared)
-        own = Reader(cls, tag, declaring).statement()
+        own = Reader(cls, dataclasses.replace(tag, children=()), declaring, tag).statement()
         return own and cls(tag=tag, sources=tuple(sources))
 
     def parts(self) -> Iterator[Statement]:

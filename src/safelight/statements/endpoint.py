@@ -53,7 +53,7 @@ get "thumbnail" ":size/small|large/" "&:quality?85" {
 
     @classmethod
     def declare(cls, tag: Tag, declaring: Declaring) -> "EndpointStatement | None":
-        own = Reader(cls, dataclasses.replace(tag, children=()), declaring).statement()
+        own = Reader(cls, dataclasses.replace(tag, children=()), declaring, tag).statement()
         steps: list[tuple[Family, Statement]] = []
         for child in tag.children:
             found = declaring.find(child, FLOW)

@@ -94,6 +94,11 @@ BAD = {
     "much text": document(f"<text>{'a' * 10_000}</text>"),
     "much text in spans": document(f"<text>{'<tspan>aaaaaaaaaa</tspan>' * 1000}</text>"),
     "deep": document("<g>" * 10_000 + "</g>" * 10_000),
+    "use bomb": document(
+        "<g id='a0'><rect/></g>"
+        + "".join(f"<g id='a{n}'>" + f"<use href='#a{n - 1}'/>" * 10 + "</g>" for n in range(1, 9))
+    ),
+    "use circle": document('<g id="a"><use href="#b"/></g><g id="b"><use href="#a"/></g>'),
     "not closed": b"<svg xmlns='http://www.w3.org/2000/svg'>",
     "latin 1": document("<text>\u00e9</text>", '<?xml version="1.0" encoding="ISO-8859-1"?>'),
     "utf-7": document("", '<?xml version="1.0" encoding="UTF-7"?>'),

@@ -31,6 +31,8 @@ _TEXT_ELEMENTS = ("text", "tspan", "textPath", "tref")
 _NUMBER = re.compile(r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]{1,4})?")
 _MAX_SIDE = 100_000  # whatever the unit
 _MAX_DEPTH = 200
+_MAX_USE_DEPTH = 20
+_MAX_COPIES = 10_000
 _MAX_ELEMENTS = 100_000
 _MAX_EMBEDDED_IMAGES = 100
 
@@ -88,6 +90,8 @@ class _Guard:
         self._max_text = max_text
         self._check_image = check_image
         self._open: list[str] = []
+        self._ids: list[str | None] = []
+        self._uses: dict[str | None, list[str]] = {}
         self._elements = 0
         self._images = 0
         self._characters = 0
@@ -108,6 +112,25 @@ class _Guard:
             parser.Parse(document, True)
         except expat.ExpatError as error:
             raise _refused(f"not well-formed: {error}") from error
+        self._expansion(None, 0, {})
+
+    def _copies(self, attributes: Mapping[str, str]) -> None:
+        """Remember what a `use` copies, under every identifier that a copy of it may come with."""
+        for attribute, value in attributes.items():
+            if attribute.rpartition(" ")[2] == "href" and value.strip().startswith("#"):
+                for identifier in {None, *self._ids}:
+                    self._uses.setdefault(identifier, []).append(value.strip()[1:])
+
+    def _expansion(self, identifier: str | None, depth: int, known: dict[str | None, int]) -> int:
+        """How many copies there are below an identifier, copies of copies counted. None: the document."""
+        if identifier not in known:
+            targets = self._uses.get(identifier, [])
+            if depth > _MAX_USE_DEPTH:
+                raise _refused("uses nested too deeply or in a circle")
+            known[identifier] = sum(1 + self._expansion(target, depth + 1, known) for target in targets)
+            if known[identifier] > _MAX_COPIES:
+                raise _refused("too many copies by use")
+        return known[identifier]
 
     def _doctype(self, *_declaration: object) -> None:
         raise _refused("document type or entity declaration")
@@ -122,6 +145,9 @@ class _Guard:
         if namespace.lower() in _FOREIGN_SPACES:
             raise _refused(f"namespace {namespace!r}")
         self._open.append(name)
+        self._ids.append(attributes.get("id"))
+        if name == "use":
+            self._copies(attributes)
         self._elements += 1
         if len(self._open) > _MAX_DEPTH or self._elements > _MAX_ELEMENTS:
             raise _refused("too many or too deeply nested elements")
@@ -140,6 +166,7 @@ class _Guard:
 
     def _end(self, _qualified: str) -> None:
         name = self._open.pop()
+        self._ids.pop()
         self._text_depth -= name in _TEXT_ELEMENTS
         if name.lower() == "style":
             self._check_css("".join(self._style))

@@ -22,6 +22,8 @@ SCRIPT = "engine_handlers:ScriptHandler"
 SPEC = ThumbnailSpec("fit", 10, 20, "JPEG")
 SETTINGS = ImageSettings(jpeg_quality=77)
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")  # one engine of each kind for most of the tests
+
 
 def make_engine(kind: str, *, handler: str = SCRIPT, timeout_s: float = 20) -> Engine:
     if kind == "pool":
@@ -30,12 +32,12 @@ def make_engine(kind: str, *, handler: str = SCRIPT, timeout_s: float = 20) -> E
     return InlineEngine(SETTINGS, workers=2, transform_timeout_s=timeout_s, handler=handler)
 
 
-@pytest.fixture(params=["inline", "pool"])
+@pytest.fixture(scope="module", params=["inline", "pool"])
 def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(kind: str) -> AsyncIterator[Engine]:
     engine = make_engine(kind)
     await engine.start()
@@ -134,10 +136,10 @@ async def test_errors_keep_their_class(
 
 
 async def test_deadline(kind: str) -> None:
-    engine = make_engine(kind, timeout_s=0.1)
+    engine = make_engine(kind, timeout_s=0.4)
     await engine.start()
     with pytest.raises(Timeout):
-        await engine.thumbnail(MemoryBlob(b"sleep 0.5"), [SPEC])
+        await engine.thumbnail(MemoryBlob(b"sleep 0.8"), [SPEC])
     assert await one(engine, b"big 0")
     await engine.close()
 
@@ -149,9 +151,9 @@ async def test_many_at_once_each_with_its_own_answer(engine: Engine) -> None:
 
 
 async def test_an_urgent_request_overtakes(engine: Engine) -> None:
-    slow = [asyncio.ensure_future(one(engine, b"sleep 0.5")) for _ in range(6)]
+    slow = [asyncio.ensure_future(one(engine, b"sleep 1.5")) for _ in range(6)]
     await asyncio.sleep(0)
-    await asyncio.wait_for(engine.thumbnail(MemoryBlob(b"x"), [SPEC], urgent=True), 0.4)
+    await asyncio.wait_for(engine.thumbnail(MemoryBlob(b"x"), [SPEC], urgent=True), 1.2)
     assert not any(task.done() for task in slow)
     for task in slow:
         task.cancel()

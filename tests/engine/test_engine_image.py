@@ -1,6 +1,6 @@
 """The real image core inside the real jail."""
 
-import subprocess
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from io import BytesIO
@@ -28,7 +28,10 @@ def picture(name: str) -> MemoryBlob:
     return MemoryBlob(file.getvalue())
 
 
-@pytest_asyncio.fixture
+pytestmark = pytest.mark.asyncio(loop_scope="module")  # one engine for all: its start takes longest
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine() -> AsyncIterator[PoolEngine]:
     engine = PoolEngine(ImageSettings(), workers=1)
     await engine.start()
@@ -63,6 +66,7 @@ async def test_what_is_no_image_is_refused_and_costs_no_worker(engine: PoolEngin
     assert engine.status().restarts == {}
 
 
-def test_the_server_process_loads_no_image_code() -> None:
+async def test_the_server_process_loads_no_image_code() -> None:
     script = "import sys, safelight.engine.pool; sys.exit('pyvips' in sys.modules or 'PIL' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    server = await asyncio.create_subprocess_exec(sys.executable, "-c", script)
+    assert await server.wait() == 0

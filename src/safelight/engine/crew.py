@@ -101,7 +101,8 @@ class Crew:
         while True:
             if member is not None:
                 await member.gone
-                failures = 0 if member.served else failures + 1
+                # No back-off after a death at work: a flood of deadly images would close the pool to all.
+                failures = 0 if member.given else failures + 1
             await asyncio.sleep(_backoff_s(failures))
             try:
                 member = await self._hire()

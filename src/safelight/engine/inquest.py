@@ -39,11 +39,12 @@ def count_oom_kills() -> int:
 async def examine(member: Member, oom_kills_before: int) -> Verdict:
     """Find out how a process ended that hung up by itself."""
     try:
-        async with asyncio.timeout(STATUS_TIMEOUT_S):
-            status = await asyncio.shield(member.forked.ended)
-    except TimeoutError:  # it has closed its channel and lives on: no worker of ours does
+        status = await _status(member, STATUS_TIMEOUT_S)
+    except TimeoutError:  # it has hung up and lives on, which no worker of ours does; or the machine is slow
         member.kill()
-        return Verdict("protocol", "hung up", "", ImageError("image processing failed"))
+        status = await _status(member, None)
+        if status == -signal.SIGKILL:
+            return Verdict("protocol", "hung up", "", ImageError("image processing failed"))
     words = member.complaints.last_words()
     if status is None:
         return Verdict("template", "died with the template", words, None)
@@ -68,6 +69,11 @@ async def digest(member: Member) -> str | None:
         summary.update(member.arena.body[start : min(start + PIECE_BYTES, member.job.image.size)])
         await asyncio.sleep(0)
     return summary.hexdigest()
+
+
+async def _status(member: Member, timeout_s: float | None) -> int | None:
+    async with asyncio.timeout(timeout_s):
+        return await asyncio.shield(member.forked.ended)
 
 
 def _describe(status: int) -> str:

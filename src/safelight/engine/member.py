@@ -61,6 +61,7 @@ class Member:
         self.arena = arena
         self.complaints = complaints
         self.job: Job | None = None
+        self.given = 0
         self.served = 0
         self.stamina = random.uniform(1, 1.1)  # noqa: S311 (so that not all are recycled at once)
         self._channel = channel
@@ -104,6 +105,7 @@ class Member:
         else:
             socket.send_fds(self._channel, [job.message], [descriptor])
         self.job = job
+        self.given += 1
 
     def receive(self, buffer: bytearray) -> memoryview | None:
         """The next message, in `buffer`; empty when the process is gone, None for none yet.

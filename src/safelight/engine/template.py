@@ -27,6 +27,7 @@ def main() -> None:
     jail.die_with_parent(parent_pid)
     for number in IGNORED_SIGNALS:  # those are for the server, which ends us by hanging up
         signal.signal(number, signal.SIG_IGN)
+    Path("/proc/self/comm").write_text("safelight-tmpl")  # what `ps` and `top` show
     control = socket.socket(fileno=descriptor)
     boot = orders.decode_boot(control.recv(orders.MAX_BYTES))
     try:

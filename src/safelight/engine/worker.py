@@ -36,6 +36,7 @@ def main(fittings: Fittings, handler: Handler) -> NoReturn:
     """Enter the jail, say hello, serve. Runs in the child right after the fork and never returns."""
     status = 1
     try:
+        Path("/proc/self/comm").write_text("safelight-image")
         os.dup2(fittings.complaints, 2)
         faulthandler.enable(2)
         channel = socket.socket(fileno=fittings.channel)

@@ -21,7 +21,7 @@ check: .venv/installed-dev
 	$(BIN)/python -m pytest -q tests/test_project.py
 
 bench: .venv/installed
-	@$(BIN)/python benchmarks/served_vs_bare.py $(ARGS)
+	@for benchmark in benchmarks/*_vs_*.py; do $(BIN)/python $$benchmark $(ARGS) || exit; done
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis

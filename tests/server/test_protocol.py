@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+from collections.abc import Callable
 
 import pytest
 from server_support import FakeEngine, RawClient, echo, endpoint, make_app, ok, running, text
@@ -25,6 +26,13 @@ async def slow(state: RequestState) -> Answer:
     return text("slow")
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 @pytest.fixture(scope="module")
 def port() -> object:
     app = make_app(
@@ -36,7 +44,7 @@ def port() -> object:
         settings=AppSettings(max_bytes=LIMIT),
     )
     with running(
-        app, head_timeout_s=0.4, progress_timeout_s=0.4, max_discard_bytes=LIMIT, keep_alive_s=1
+        app, head_timeout_s=0.4, progress_timeout_s=1, max_discard_bytes=LIMIT, keep_alive_s=3
     ) as found:
         yield found
 
@@ -154,8 +162,8 @@ def test_a_trickled_head_is_cut_off(port: int, begin: bytes) -> None:
     began = time.monotonic()
     with RawClient(port) as client:
         client.send(begin)
-        client.send_until_cut(b"\r\n" if begin in (b"", b"\r\n") else b"x", pause_s=0.05, most=50)
-    assert 0.3 < time.monotonic() - began < 1.2
+        client.send_until_cut(b"\r\n" if begin in (b"", b"\r\n") else b"x", pause_s=0.05, most=200)
+    assert 0.3 < time.monotonic() - began < 8
 
 
 def test_a_trickled_second_head_is_cut_off(port: int) -> None:
@@ -165,19 +173,19 @@ def test_a_trickled_second_head_is_cut_off(port: int) -> None:
         client.send(b"GET /ok")
         began = time.monotonic()
         assert client.is_closed()
-        assert 0.3 < time.monotonic() - began < 0.9
+        assert 0.3 < time.monotonic() - began < 2.5
 
 
 def test_an_idle_connection_lives_longer_than_a_head_may_take(port: int) -> None:
     with RawClient(port) as client:
         client.request("GET /ok HTTP/1.1\nHost: x")
         client.response()
-        time.sleep(0.6)
+        time.sleep(0.8)
         client.request("GET /ok HTTP/1.1\nHost: x")
         assert client.response().status == 200
         began = time.monotonic()
         assert client.is_closed()
-        assert 0.8 < time.monotonic() - began < 1.6
+        assert time.monotonic() - began > 2.5
 
 
 def test_a_partial_second_head_does_not_end_the_first_request(port: int) -> None:
@@ -193,8 +201,8 @@ def test_a_trickled_body_is_cut_off(port: int, framing: str) -> None:
     with RawClient(port) as client:
         client.request(f"PUT /echo HTTP/1.1\nHost: x\n{framing}")
         began = time.monotonic()
-        client.send_until_cut(b"x" if "Length" in framing else b"1\r\nx\r\n", pause_s=0.05, most=50)
-        assert 0.3 < time.monotonic() - began < 1.2
+        client.send_until_cut(b"x" if "Length" in framing else b"1\r\nx\r\n", pause_s=0.05, most=200)
+        assert 0.9 < time.monotonic() - began < 8
 
 
 def test_a_slow_body_that_makes_progress_is_read(port: int) -> None:
@@ -274,6 +282,20 @@ def test_an_endless_body_is_cut_off(port: int, target: str) -> None:
         client.send_until_cut(b"2710\r\n" + bytes(10_000) + b"\r\n", pause_s=0.0005, most=1000)
 
 
+@pytest.mark.parametrize("begin", [b"0\r\nTrailer: ", b"1;extension="])
+def test_endless_trailers_and_extensions_are_cut_off(port: int, begin: bytes) -> None:
+    with RawClient(port) as client:
+        client.request("PUT /echo HTTP/1.1\nHost: x\nTransfer-Encoding: chunked", begin)
+        assert client.send_until_cut(b"x" * 10_000, pause_s=0.001, most=1000) < 100
+
+
+def test_trailers_are_taken(port: int) -> None:
+    with RawClient(port) as client:
+        body = b"3\r\nabc\r\n0\r\nA: b\r\n\r\n"
+        client.request("PUT /echo HTTP/1.1\nHost: x\nTransfer-Encoding: chunked", body)
+        assert client.response().body == b"abc"
+
+
 def test_the_body_of_a_refused_request_is_skipped(port: int) -> None:
     """The next request on the connection must not be taken out of the middle of it."""
     smuggled = b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -319,9 +341,8 @@ def test_a_client_that_leaves_in_its_body_is_forgotten() -> None:
     with running(app) as port:
         with RawClient(port) as client:
             client.request("PUT /echo HTTP/1.1\nHost: x\nContent-Length: 5000", b"abc")
-            time.sleep(0.1)
-            assert statistics.value("calling") == 1
-        time.sleep(0.1)
+            wait_until(lambda: statistics.value("calling") == 1)
+        wait_until(lambda: statistics.value("calling") == 0)
         assert [statistics.value(name) for name in ("calling", "total_errors", "total_write")] == [0, 0, 0]
 
 
@@ -338,12 +359,10 @@ def test_a_client_that_leaves_frees_its_place() -> None:
         clients = [RawClient(port) for _ in range(5)]
         for client in clients:
             client.request("GET /x HTTP/1.1\nHost: x")
-        time.sleep(0.2)
-        assert statistics.value("calling") == 5
+        wait_until(lambda: len(engine.calls) == 5)
         for client in clients:
             client.socket.close()
-        time.sleep(0.2)
-        assert statistics.value("calling") == 0
+        wait_until(lambda: statistics.value("calling") == 0)
         assert engine.cancelled == 5
 
 

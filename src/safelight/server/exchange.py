@@ -18,8 +18,8 @@ class Exchange:
         self.receive = receive
         self.send = send
         self.method: str = scope["method"]
-        self.raw_path: str = scope["raw_path"].decode("latin-1")
-        self.raw_query: str = scope["query_string"].decode("latin-1")
+        self.raw_path: str = scope["raw_path"].decode("utf-8", "surrogateescape")
+        self.raw_query: str = scope["query_string"].decode("utf-8", "surrogateescape")
         self.headers = _headers(scope)
         self.body_read = False
 

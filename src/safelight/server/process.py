@@ -1,5 +1,6 @@
 """The processes of a server: gunicorn, used as a library, watching over HTTP workers."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -171,6 +172,7 @@ class _Application(BaseApplication):
 
     def _when_ready(self, master: Arbiter) -> None:
         self._addresses = [str(listener) for listener in master.LISTENERS]
+        gc.freeze()  # what the workers share is not worth looking at, and looking would copy it
 
     def _pre_fork(self, _master: Arbiter, worker: HttpWorker) -> None:
         worker.row = self._statistics.take_row()

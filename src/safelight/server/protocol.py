@@ -46,6 +46,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._body_bytes = 0
         self._discarded_bytes = 0
+        self._overhead_bytes = 0
         self._read_guard: asyncio.TimerHandle | None = None
         self._write_guard: asyncio.TimerHandle | None = None
 
@@ -66,9 +67,13 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._in_head and self._head_bytes + size > MAX_HEAD_BYTES:
             self._refuse(_URL_TOO_LONG if len(self.url) > MAX_URL_BYTES else _HEAD_TOO_LARGE)
             return
+        self._overhead_bytes += size
         super().data_received(data)
         if self._in_body:
             self._body_bytes += size
+            if self._overhead_bytes > MAX_HEAD_BYTES:  # endless chunk extensions or trailers
+                self._refuse(_BAD_REQUEST)
+                return
             if self.cycle.transport is self.transport:
                 self.cycle.transport = _GentleTransport(self)  # pyright: ignore[reportAttributeAccessIssue]
             if self._read_guard is None:
@@ -104,10 +109,11 @@ class GuardedProtocol(HttpToolsProtocol):
             self.url = _origin_form(self.url)
         super().on_headers_complete()
         self._in_body = True
-        self._body_bytes = self._discarded_bytes = 0
+        self._body_bytes = self._discarded_bytes = self._overhead_bytes = 0
         self._drop_read_guard()
 
     def on_body(self, body: bytes) -> None:
+        self._overhead_bytes = 0
         if self.cycle.response_complete:
             self._discarded_bytes += len(body)
             if self._discarded_bytes > self.max_discard_bytes:

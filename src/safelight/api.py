@@ -1,11 +1,14 @@
 """From a configuration file to an API that can serve: load, declare, check, build."""
 
 from dataclasses import replace
+from pathlib import Path as FilePath
 
 from safelight.config import load as config_load
 from safelight.config.load import Config
 from safelight.config.problem import Problem
+from safelight.config.tag import Position
 from safelight.engine.base import Engine
+from safelight.errors import ConfigError
 from safelight.model import Api, Counters, Resources
 from safelight.statements import REGISTRY
 from safelight.statements.clients import S3, Thumbnailer
@@ -24,10 +27,27 @@ def load_config(text: str, file: str, *, lenient: bool = False) -> Config:
     Raises: ConfigError holding all complaints.
     """
     config = config_load.load(text, file, REGISTRY, single=(Thumbnailer, S3), lenient=lenient)
-    paths = templates(config)
-    linted = [problem for endpoint in config.of(EndpointStatement) for problem in lint(endpoint, paths)]
-    remote = [Problem(statement.tag.position, NO_REMOTE, "warning") for statement in config.of(Thumbnailer)]
-    return replace(config, warnings=(*config.warnings, *remote, *linted))
+    paths, endpoints = templates(config), config.of(EndpointStatement)
+    found = [Problem(statement.tag.position, NO_REMOTE, "warning") for statement in config.of(Thumbnailer)]
+    found += [problem for endpoint in endpoints for problem in lint(endpoint, paths)]
+    if not endpoints:
+        found.append(Problem(Position(file, 1, 1), "no handlers configured", "warning"))
+    return replace(config, warnings=(*config.warnings, *config_load.presentable(found, text)))
+
+
+def read_config(file: FilePath) -> str:
+    """The text of a configuration file. Raises: ConfigError, with the place of what is no UTF-8."""
+    try:
+        octets = file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
+    try:
+        return octets.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = octets[: error.start].decode().splitlines() or [""]
+        place = Position(str(file), len(before), len(before[-1]) + 1)
+        message = f"{place}: not UTF-8: byte 0x{octets[error.start]:02x} (save the file as UTF-8)"
+        raise ConfigError(message) from error
 
 
 def templates(config: Config) -> dict[str, Template]:

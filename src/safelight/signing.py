@@ -27,10 +27,14 @@ def canonical_uri(uri: str, excluded: Iterable[str]) -> str:
 
     Each occurrence goes with the `&` after it, the character before it stays, and one trailing `?` or `&`
     is dropped at the end. Of two adjacent equal keys one remains: signers mirror that (sharp edge S32).
+    A value ends at `;`, as it does for the query parser, and only the first `?` begins the query: whatever a
+    client adds behind either stays in the signed text.
     """
+    path, mark, query = uri.partition("?")
     for key in excluded:
-        uri = re.sub(rf"([?&]){re.escape(key)}=[^&]*&?", r"\1", uri)
-    return uri.removesuffix(uri[-1:]) if uri.endswith(("?", "&")) else uri
+        query = re.sub(rf"(^|&){re.escape(key)}=[^&;]*&?", r"\1", query)
+    canonical = path + mark + query
+    return canonical[:-1] if canonical.endswith(("?", "&")) else canonical
 
 
 def sign(uri: str, secret: str, digest: str = DEFAULT_DIGEST, parameter: str = SIGNATURE_PARAMETER) -> str:

@@ -6,6 +6,7 @@ import hmac
 import pytest
 
 from safelight.errors import ConfigError, Forbidden
+from safelight.signing import sign
 
 PREFIX = "HMAC URI authentication with digest 'sha1' failed: "
 MISSING = f"{PREFIX}HMAC query string parameter 'hmac' not found"
@@ -288,3 +289,23 @@ def test_digests_without_a_fixed_length_are_not_supported(serve):
     assert "shake_128" in hashlib.algorithms_available
     with pytest.raises(ConfigError, match="digest 'shake_128' is not supported"):
         guarded(serve, 'digest="shake_128"')
+
+
+@pytest.mark.parametrize("addition", [";expires=99999999999", ";w=7000", "?hmac=x"])
+def test_nothing_can_be_added_to_a_signed_url_behind_other_separators(serve, addition):
+    """`;` separates parameters for the query parser, and a second `?` begins nothing."""
+    api = serve(
+        'get "t" "&:w?" {\n validate_uri_hmac "hmac" secret="s" expires="expires"\n output_text "#{w}"\n}'
+    )
+    signed_url = sign("/t?w=1&expires=1", "s")
+    assert isinstance(api.get(signed_url).outcome, Forbidden)
+    assert isinstance(api.get(signed_url + addition).outcome, Forbidden)
+    head, _, tail = sign("/t?w=1&expires=99999999999", "s").partition("&")
+    assert api.get(f"{head}&{tail}").status == 200
+    assert isinstance(api.get(f"{head}{addition}&{tail}").outcome, Forbidden)
+
+
+def test_the_expiry_must_be_signed(serve):
+    for values in ('"h" secret="s" expires="e" exclude="a, e"', '"h" secret="s" expires="h"'):
+        with pytest.raises(ConfigError, match="must be signed"):
+            serve(f"get {{\n validate_uri_hmac {values}\n}}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from safelight.cli.check import lenient_option, load, warn, warnings
+from safelight.cli.check import lenient_option, load, warn
 
 if TYPE_CHECKING:
     from safelight.config.load import Config
@@ -55,7 +55,7 @@ def model(config: "Config") -> Plain:
         ],
         "clients": [_top(statement) for statement in clients],
         "endpoints": [_endpoint(endpoint) for endpoint in config.of(EndpointStatement)],
-        "warnings": warnings(config),
+        "warnings": list(map(str, config.warnings)),
     }
 
 

@@ -1,52 +1,16 @@
 """What declarations have to say to people: reference facts, statements as written, and no secrets."""
 
 import dataclasses
-import difflib
 import inspect
 import re
 import types
 from collections.abc import Iterator
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
+from safelight.config.secrets import MASK, is_secret, masked
 from safelight.config.spec import Field, Role, Statement, inspect_value
 from safelight.config.tag import ANONYMOUS, Tag, Value, literal
 from safelight.template import Template
-
-MASK = "***"
-
-_SECRETS = ("secret", "lockpicks", "password")
-_ATTRIBUTE = re.compile(
-    r"""(?P<name>[\w.$-]+)=(?P<value>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`|[^\s"'`]+)"""
-)
-_USER_INFO = re.compile(r"(://[^/\s:@\"']*):[^/\s\"']+@")
-_UNFINISHED = re.compile(r"(?P<name>[\w.$-]+)\s*=\s*$")
-_QUOTED = re.compile(r"(?<!\w)'.*'(?!\w)")
-
-
-# Secrets
-
-
-def is_secret(name: str) -> bool:
-    """Whether an attribute of this name holds a secret; a misspelt name counts as well."""
-    return bool(difflib.get_close_matches(name.lower(), _SECRETS, 1, 0.7))
-
-
-def masked(text: str) -> str:
-    """`text` without the values of secret attributes and without passwords in URLs."""
-    return _USER_INFO.sub(rf"\1:{MASK}@", _ATTRIBUTE.sub(_masked_attribute, text))
-
-
-def masked_complaint(message: str, before: str) -> str:
-    """A complaint about what follows `before` on its line: a word after `secret=` is not repeated."""
-    unfinished = _UNFINISHED.search(before)
-    if unfinished and is_secret(unfinished["name"]):
-        message = _QUOTED.sub(f"'{MASK}'", message)
-    return masked(message)
-
-
-def _masked_attribute(found: "re.Match[str]") -> str:
-    return f'{found["name"]}="{MASK}"' if is_secret(found["name"]) else found[0]
-
 
 # Statements as written
 

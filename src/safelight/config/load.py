@@ -1,15 +1,19 @@
 """Text to declarations, gathering every complaint of a file before giving up."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from safelight.config.problem import Problem
 from safelight.config.sdl import parse
+from safelight.config.secrets import masked_complaint
 from safelight.config.spec import Declaring, Statement, StatementTable
 from safelight.errors import ConfigError
 
 S = TypeVar("S", bound=Statement)
+
+_LINE_END = re.compile(r"\r\n?|\n")
 
 TOP_LEVEL = ("configuration", "endpoint")
 
@@ -54,10 +58,21 @@ def load(
         statement = statement_class.declare(tag, declaring)
         if statement is not None:
             statements.append(statement)
-    problems = sorted(
-        [*parsed.problems, *declaring.problems],
-        key=lambda found: (found.position.line, found.position.column),
-    )
+    problems = presentable([*parsed.problems, *declaring.problems], text)
     if any(problem.severity == "error" for problem in problems):
         raise ConfigError("\n".join(map(str, problems)))
     return Config(file, tuple(statements), tuple(problems))
+
+
+def presentable(problems: Sequence[Problem], text: str) -> list[Problem]:
+    """`problems` about `text` in file order, each on one line even if it shows a block, without secrets."""
+    lines = _LINE_END.split(text.removeprefix("\ufeff"))
+
+    def shown(problem: Problem) -> Problem:
+        line, column = problem.position.line, problem.position.column
+        before = lines[line - 1][: column - 1] if line <= len(lines) else ""
+        message = " ".join(problem.message.split("\n")).replace("\t", "").strip()
+        return replace(problem, message=masked_complaint(message, before))
+
+    in_order = sorted(problems, key=lambda found: (found.position.line, found.position.column))
+    return list(map(shown, in_order))

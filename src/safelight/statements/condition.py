@@ -16,7 +16,7 @@ class VariableConditional(Statement):
     if_variable_matches: Template | None = attribute(
         default=None,
         help="take part only if the variable is not empty (`name`) or equals a text (`name:template`)",
-        example="#{name}",
+        example="size:small",
     )
 
 

@@ -44,6 +44,8 @@ class HmacStatement(VariableConditional):
             yield 'no secret key given for validate_hmac (like secret="0f0f0...")'
         if not digest_is_supported(self.digest):
             yield f"digest '{self.digest}' is not supported"
+        if self.expires and self.expires in (*_listed(self.exclude), getattr(self, "parameter", "")):
+            yield f"parameter '{self.expires}' must be signed, or anybody could change when a URL expires"
 
 
 @validator("validate_uri_hmac")

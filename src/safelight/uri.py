@@ -53,7 +53,8 @@ def parse_query(query: str) -> dict[str, str | None]:
 
 
 def _form_decode(text: str) -> str:
-    return unquote_to_bytes(text.replace("+", " ")).decode("utf-8", "surrogateescape")
+    octets = text.replace("+", " ").encode("utf-8", "surrogateescape")
+    return unquote_to_bytes(octets).decode("utf-8", "surrogateescape")
 
 
 def _valid(octets: bytes) -> str:

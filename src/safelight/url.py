@@ -74,4 +74,4 @@ def encode_path(path: str) -> str:
             segments.append(part)
     if parts[-1] in (".", ".."):
         segments.append("")
-    return quote("/" + "/".join(segments), safe=_KEPT)
+    return quote("/" + "/".join(segments).lstrip("/"), safe=_KEPT)

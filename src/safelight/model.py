@@ -53,12 +53,13 @@ class NamedImage:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an output makes of a request."""
+    """What is made of a request. `facts` are names and values that travel with the body."""
 
     body: Blob
     content_type: str
     status: int = 200
     cache_control: str | None = None
+    facts: tuple[tuple[str, str], ...] = ()
 
 
 class MemoryBudget:

@@ -20,6 +20,7 @@ from safelight.image.result import ImageInfo, Thumbnail, Thumbnails
 from safelight.image.spec import ThumbnailSpec
 from safelight.model import Answer, Api, Captures, Endpoint, Request, RequestState, Resources
 from safelight.server.app import App, AppSettings
+from safelight.server.image_store import StoreService
 from safelight.server.protocol import GuardedProtocol
 from safelight.server.stats import Statistics
 
@@ -102,7 +103,9 @@ def make_app(
     statistics = statistics or Statistics()
     counters = statistics.counters(statistics.take_row())
     resources = Resources({}, engine or FakeEngine(), counters)
-    return App(lambda: Api(endpoints, resources), settings or AppSettings(), statistics, counters, **more)
+    settings = settings or AppSettings()
+    service = StoreService(Api(endpoints, resources), settings.max_bytes)
+    return App(service, settings, statistics, counters, **more)
 
 
 async def echo(state: RequestState) -> Answer:

@@ -205,12 +205,15 @@ def _app(config: "Config") -> "App":
     from safelight.engine.inline import InlineEngine
     from safelight.image.settings import ImageSettings
     from safelight.server.app import App, AppSettings
+    from safelight.server.image_store import StoreService
     from safelight.server.stats import Statistics
 
     statistics = Statistics()
     counters = statistics.counters(statistics.take_row())
     engine = InlineEngine(ImageSettings())
-    return App(lambda: build(config, engine, counters), AppSettings(), statistics, counters)
+    settings = AppSettings()
+    service = StoreService(build(config, engine, counters), settings.max_bytes)
+    return App(service, settings, statistics, counters)
 
 
 async def _answer(app: "App", request: Request) -> Answer:

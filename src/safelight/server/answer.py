@@ -13,8 +13,8 @@ from safelight.server.asgi import Header, Send
 SMALL_FILE_BYTES = 1 << 16
 
 _OCTETS = "application/octet-stream"
-_INLINE = frozenset({"text/plain", "text/uri-list", "application/json"})
-_MIME_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+", re.ASCII)
+_INLINE = frozenset({"text/plain", "text/uri-list", "application/json", "multipart/mixed"})
+_MIME_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(; boundary=\"[\w-]+\")?", re.ASCII)
 _NOT_A_VALUE = re.compile(r"[^\t\x20-\x7e]")
 _BODYLESS = frozenset({204, 304})
 
@@ -26,6 +26,7 @@ def head_of(answer: Answer) -> list[Header]:
         headers.append((b"content-length", b"%d" % answer.body.size))
     if answer.cache_control:
         headers.append((b"cache-control", header_value(answer.cache_control)))
+    headers += [(name.lower().encode(), header_value(text)) for name, text in answer.facts]
     return headers
 
 
@@ -35,9 +36,10 @@ def content_headers(content_type: str) -> tuple[Header, ...]:
     if not _MIME_TYPE.fullmatch(content_type):
         content_type = _OCTETS
     headers = [(b"content-type", content_type.encode()), (b"x-content-type-options", b"nosniff")]
-    if content_type.lower() == "image/svg+xml":
+    kind = content_type.partition(";")[0].lower()
+    if kind == "image/svg+xml":
         headers.append((b"content-security-policy", b"sandbox"))
-    elif not (content_type.lower().startswith("image/") or content_type in _INLINE):
+    elif not kind.startswith("image/") and kind not in _INLINE:
         headers.append((b"content-disposition", b"attachment"))
     return tuple(headers)
 

@@ -10,10 +10,8 @@ from typing import NamedTuple
 import structlog
 
 from safelight.blob import Blob
-from safelight.engine.base import Engine
 from safelight.errors import Busy, MemoryLimitExceeded, NotFound, SafelightError, UriTooLong
-from safelight.model import Answer, Api, Captures, Counters, Endpoint, Request
-from safelight.run import run
+from safelight.model import Answer, Counters
 from safelight.server.access import AccessLog
 from safelight.server.answer import read_piece, send_answer
 from safelight.server.asgi import Header, Receive, Scope, Send
@@ -26,14 +24,13 @@ from safelight.server.errors import (
     text_answer,
 )
 from safelight.server.exchange import Exchange
-from safelight.server.health import HealthCheck
+from safelight.server.service import Service
 from safelight.server.stats import Statistics
 from safelight.server.watch import Lookout, Watch
 from safelight.uri import well_formed
 
 MAX_URL_BYTES = 8 << 10
 CLIENT_LEFT = 499  # in the access log only, as nginx has it
-BANNER = "HTTP Image Store"
 
 _CLOSE: Header = (b"connection", b"close")
 _log = structlog.get_logger("safelight.server")
@@ -53,29 +50,24 @@ class AppSettings:
 
 
 class App:
-    """Serves one API.
-
-    `make_api` is called once, by the start of the ASGI lifespan; `on_start` when the engine is ready.
-    """
+    """Serves one service. `on_start` is called when its engine is ready."""
 
     def __init__(
         self,
-        make_api: Callable[[], Api],
+        service: Service,
         settings: AppSettings,
         statistics: Statistics,
         counters: Counters,
         access_log: AccessLog | None = None,
-        on_start: Callable[[Engine], None] | None = None,
+        on_start: Callable[[], None] | None = None,
     ) -> None:
-        self._make_api = make_api
+        self._service = service
         self._settings = settings
         self._statistics = statistics
         self._count = counters.add
         self._access_log = access_log
         self._on_start = on_start
         self._lookout = Lookout(settings.request_timeout_s)
-        self._api: Api
-        self._health: HealthCheck
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -84,15 +76,12 @@ class App:
             await self._live(receive, send)
 
     async def start(self) -> None:
-        """Build the API and start its engine. Raises: SafelightError; the server must not boot then."""
+        """Start the engine. Raises: SafelightError; the server must not boot then."""
         self.reopen_logs()  # they were opened before the fork, perhaps long ago
-        self._api = self._make_api()
-        engine = self._api.resources.engine
-        self._health = HealthCheck(engine, BANNER)
-        await engine.start()
+        await self._service.engine.start()
         self._count("workers")
         if self._on_start is not None:
-            self._on_start(engine)
+            self._on_start()
 
     def reopen_logs(self) -> None:
         """Follow a rotation of the access log."""
@@ -101,7 +90,7 @@ class App:
 
     async def close(self) -> None:
         """Stop the engine."""
-        await self._api.resources.engine.close()
+        await self._service.engine.close()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -154,18 +143,16 @@ class App:
         if raw_path == "/stats" or raw_path.startswith("/stats/"):
             return self._statistics.answer(raw_path)
         if raw_path == "/health_check" or raw_path.startswith("/health_check/"):
-            return await self._health.answer()
-        request = exchange.request()
-        found = self._api.match(request)
-        if found is not None:
-            return await self._run(*found, request, exchange)
+            return await self._service.check_health()
+        answer = await self._served(exchange)
+        if answer is not None:
+            return answer
         if raw_path in ("", "/"):
-            return text_answer(BANNER)
+            return text_answer(self._service.banner)
         raise NotFound(f"request for URI '{raw_path}' was not handled by the server")
 
-    async def _run(
-        self, endpoint: Endpoint, captures: Captures, request: Request, exchange: Exchange
-    ) -> Answer:
+    async def _served(self, exchange: Exchange) -> Answer | None:
+        """The service's answer, watched over from when the body is there."""
         watch: Watch | None = None
 
         async def body() -> Blob:
@@ -175,7 +162,7 @@ class App:
             return blob
 
         try:
-            return await run(endpoint, captures, request, body, self._settings.max_bytes)
+            return await self._service.answer(exchange, body)
         except asyncio.CancelledError:
             if watch is not None:
                 watch.translate()
@@ -217,7 +204,8 @@ class App:
         finally:
             if from_file:
                 self._count("writing", -1)
-        self._count("total_write")
+        is_multipart = reply.answer.content_type.startswith("multipart/")
+        self._count("total_write_multipart" if is_multipart else "total_write")
 
 
 class _Reply(NamedTuple):

@@ -5,11 +5,14 @@ from dataclasses import dataclass, field
 
 from safelight import __version__
 from safelight.api import build, load_config
-from safelight.engine.base import Engine
 from safelight.engine.pool import PoolEngine, PoolLimits
 from safelight.image.settings import ImageSettings
+from safelight.model import Answer, Api
+from safelight.run import ReadBody, run
 from safelight.server.access import AccessLog
 from safelight.server.app import App, AppSettings
+from safelight.server.exchange import Exchange
+from safelight.server.health import HealthCheck
 from safelight.server.process import MakeApp, Seat
 
 Say = Callable[[str], None]
@@ -25,6 +28,31 @@ class StoreSettings:
     transform_timeout_s: float = 20
     lenient: bool = False
     access_log: AccessLog | None = None
+
+
+class StoreService:
+    """The endpoints of one configuration."""
+
+    banner = "HTTP Image Store"
+
+    def __init__(self, api: Api, max_bytes: int) -> None:
+        self.engine = api.resources.engine
+        self._api = api
+        self._max_bytes = max_bytes
+        self._health = HealthCheck(self.engine, self.banner)
+
+    async def answer(self, exchange: Exchange, read_body: ReadBody) -> Answer | None:
+        """Run the endpoint that matches; None when none does. Raises: any SafelightError."""
+        request = exchange.request()
+        found = self._api.match(request)
+        if found is None:
+            return None
+        endpoint, captures = found
+        return await run(endpoint, captures, request, read_body, self._max_bytes)
+
+    async def check_health(self) -> Answer:
+        """Process one tiny picture. Raises: what the engine raises."""
+        return await self._health.answer()
 
 
 def load_store(
@@ -44,13 +72,14 @@ def load_store(
         )
         engine = PoolEngine(settings.images, workers=seat.image_workers, limits=limits)
 
-        def announce(_: Engine) -> None:
+        def announce() -> None:
             if seat.number == 1:
                 for line in (*_greeting(seat, engine), *hints(seat.addresses[0])):
                     say(line)
 
+        service = StoreService(build(config, engine, seat.counters), settings.app.max_bytes)
         return App(
-            lambda: build(config, engine, seat.counters),
+            service,
             settings.app,
             seat.statistics,
             seat.counters,

@@ -402,6 +402,30 @@ def test_an_engine_that_does_not_start_ends_the_server(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_later_worker_that_does_not_start_is_tried_again(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}/src:{ROOT}/tests/server"}
+    log_path = tmp_path / "log"
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", FAILING.replace("BOOTS", "1")], cwd=tmp_path, env=environment, stderr=log
+        )
+    server = Server("", process, tmp_path, log_path)
+    try:
+        deadline = time.monotonic() + 15
+        transport = httpx.HTTPTransport(uds=str(tmp_path / "socket"), retries=0)
+        with httpx.Client(transport=transport) as client:
+            while not (tmp_path / "socket").exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert client.get("http://localhost/").status_code == 200
+        os.kill(children(process.pid)[0], signal.SIGKILL)
+        server.wait_for_log("cannot start: no image workers (why)", 15)
+        time.sleep(1.5)
+        assert process.poll() is None
+    finally:
+        server.stop()
+
+
 # Options and environment
 
 

@@ -28,6 +28,7 @@ _COUNT = click.IntRange(min=1)
 def option(*names: str, **settings: Any) -> Decorator:
     """A click option that can also be given as `SAFELIGHT_<LONG NAME>`."""
     name = names[-1].removeprefix("--").split("/")[0].replace("-", "_").upper()
+    settings.setdefault("show_default", "default" in settings)
     return click.option(*names, envvar=f"SAFELIGHT_{name}", show_envvar=True, **settings)
 
 

@@ -18,7 +18,7 @@ check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -q tests/test_project.py
+	$(BIN)/python -m pytest -q tests/test_layering.py tests/test_project.py
 
 bench: .venv/installed
 	@for benchmark in benchmarks/*_vs_*.py; do $(BIN)/python $$benchmark $(ARGS) || exit; done

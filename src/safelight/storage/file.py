@@ -25,6 +25,7 @@ from safelight.errors import (
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_PATH_MAX = 4096
 _COPY_BYTES = 1 << 20
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO}
 _UNUSABLE_NAME = {
@@ -66,6 +67,8 @@ class FileStorage:
 
     def _write(self, key: str, data: Blob) -> None:
         directory, name = os.path.split(_checked(key))
+        if len(os.fsencode(f"{self.root}/{directory}/{name}")) >= _PATH_MAX:  # `get` could not open it
+            raise BadRequest(f"file cannot be stored under '{key}': {os.strerror(errno.ENAMETOOLONG)}")
         with _translated(key, _UNUSABLE_NAME), self._opened(directory, key, create=True) as parent:
             aside = f".{secrets.token_hex(12)}.part"
             try:

@@ -17,8 +17,6 @@ from safelight.statements.lint import lint
 from safelight.statements.paths import Path
 from safelight.template import Template
 
-NO_REMOTE = "the remote engine comes with the next release; the embedded engine is used instead"
-
 
 def load_config(text: str, file: str, *, lenient: bool = False) -> Config:
     """Declare a configuration and gather warnings about what can never work.
@@ -28,8 +26,7 @@ def load_config(text: str, file: str, *, lenient: bool = False) -> Config:
     """
     config = config_load.load(text, file, REGISTRY, single=(Thumbnailer, S3), lenient=lenient)
     paths, endpoints = templates(config), config.of(EndpointStatement)
-    found = [Problem(statement.tag.position, NO_REMOTE, "warning") for statement in config.of(Thumbnailer)]
-    found += [problem for endpoint in endpoints for problem in lint(endpoint, paths)]
+    found = [problem for endpoint in endpoints for problem in lint(endpoint, paths)]
     if not endpoints:
         found.append(Problem(Position(file, 1, 1), "no handlers configured", "warning"))
     return replace(config, warnings=(*config.warnings, *config_load.presentable(found, text)))

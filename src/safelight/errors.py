@@ -74,6 +74,10 @@ class ImageError(SafelightError):
     """The image core failed on an input that it should have mastered."""
 
 
+class EngineUnreachable(ImageError):
+    """The server that should process images does not answer."""
+
+
 class StorageError(SafelightError):
     """A storage refused or failed for a reason that is not the client's fault."""
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 import httpx
 
 from safelight.blob import CHUNK_BYTES, Blob
-from safelight.errors import ImageError
+from safelight.errors import EngineUnreachable
 from safelight.image.result import ImageInfo, Thumbnails
 from safelight.image.spec import ThumbnailSpec
 from safelight.protocol import CONTENT_TYPE, Reply, read_identity, read_thumbnails, thumbnail_path
@@ -41,16 +41,16 @@ class RemoteEngine:
         return read_identity(await self._put("/identify", image))
 
     async def _put(self, path: str, image: Blob) -> Reply:
-        """Send `image` to `path`. Raises: ImageError when no reply comes."""
+        """Send `image` to `path`. Raises: EngineUnreachable when no reply comes."""
         headers = {"content-type": CONTENT_TYPE, "content-length": str(image.size), **current_xid()}
         try:
             reply = await self._client.put(self.url + path, content=_pieces(image), headers=headers)
         except httpx.TimeoutException as error:
-            raise ImageError(
+            raise EngineUnreachable(
                 f"thumbnailer did not answer in time ({self.url})", detail=repr(error)
             ) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ImageError(f"{error} ({self.url})", detail=repr(error)) from error
+            raise EngineUnreachable(f"{error} ({self.url})", detail=repr(error)) from error
         return Reply(reply.status_code, reply.headers, reply.content)
 
 

@@ -15,6 +15,7 @@ class ImageSettings:
     `png_quality`: two digits, zlib level and filter (reference, 7.2). None: level 3, libvips' filter.
     `jpeg_quality`: 0..100.
     `shrink_on_load`, `downsample`: `--no-optimization` turns off both, `--no-downsample` the second.
+    `plugins`: directories whose Python files add thumbnailing methods and edits, see `safelight.plugin`.
     `svg_max_bytes`, `svg_max_text`: refuse SVG documents with more bytes, or more characters of text.
     """
 
@@ -26,3 +27,4 @@ class ImageSettings:
     downsample: bool = True
     svg_max_bytes: int = 2 * MEBIBYTE
     svg_max_text: int = 5_000
+    plugins: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ import zlib
 
 from safelight.blob import MemoryBlob
 from safelight.engine.base import Engine
-from safelight.errors import SafelightError
+from safelight.errors import EngineUnreachable, SafelightError
 from safelight.image.result import Thumbnail
 from safelight.image.spec import ThumbnailSpec
 from safelight.model import Answer
@@ -41,13 +41,19 @@ class HealthCheck:
         self._running: asyncio.Task[Answer] | None = None
 
     async def answer(self) -> Answer:
-        """`<name> OK`, or 502 for a picture that is none. Raises: what the engine raised."""
+        """`<name> OK`, or 502 for a picture that is none or a remote engine that is none.
+
+        Raises: what else the engine raised.
+        """
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._check())
         return await asyncio.shield(self._running)
 
     async def _check(self) -> Answer:
-        result = await self._engine.thumbnail(MemoryBlob(PICTURE), [SPECIFICATION], urgent=True)
+        try:
+            result = await self._engine.thumbnail(MemoryBlob(PICTURE), [SPECIFICATION], urgent=True)
+        except EngineUnreachable as error:
+            return text_answer(error.message, BAD_GATEWAY)
         (output,) = result.outputs
         if isinstance(output, SafelightError):
             raise output

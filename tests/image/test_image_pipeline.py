@@ -178,7 +178,7 @@ def test_edits_see_the_hinted_size(spec: str, settings: ImageSettings, expected:
 
 
 def test_methods_and_edits_can_be_added_by_name() -> None:
-    METHODS["corner"] = Method("corner", transform=lambda image, want, _options: image.crop(0, 0, *want))
+    METHODS["corner"] = Method("corner", transform=lambda image, want, *_: image.crop(0, 0, *want))
     EDITS["negate"] = Operation("negate", lambda image, _values, _context: image.invert())
     try:
         white = save(PillowImage.new("RGB", (50, 50), "white"), "PNG")

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from safelight.engine.handling import IMAGE_ERRORS
 from safelight.errors import BadRequest, ImageError, SafelightError
+from safelight.image.counts import CountName
 from safelight.image.result import ImageInfo, Thumbnail, Thumbnails
 from safelight.image.spec import ThumbnailSpec
 
@@ -76,6 +77,7 @@ class Reply(msgspec.Struct, array_like=True, frozen=True):
     failure: Failure | None
     source: Info | None
     outputs: Annotated[list[Output | Failure], Meta(max_length=MAX_OUTPUTS)]
+    counts: dict[CountName, _Count] = {}
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -133,7 +135,7 @@ def encode_thumbnails(number: int, rss_bytes: int, made: Thumbnails) -> bytes:
         else _failure(made)
         for made in made.outputs
     ]
-    message = _encoder.encode(Reply(number, rss_bytes, None, _info(made.source), outputs))
+    message = _encoder.encode(Reply(number, rss_bytes, None, _info(made.source), outputs, dict(made.counts)))
     if len(message) > MAX_REPLY_BYTES:
         return encode_failure(number, rss_bytes, ImageError("too many long errors", detail=str(len(message))))
     return message
@@ -175,7 +177,7 @@ def thumbnails(reply: Reply, wanted: int, arena: memoryview) -> Thumbnails:
             raise ProtocolError("outputs end outside of the arena")
         made.append(Thumbnail(bytes(arena[start:end]), output.mime_type, output.width, output.height))
         start = end
-    return Thumbnails(_source(reply.source), tuple(made))
+    return Thumbnails(_source(reply.source), tuple(made), reply.counts)
 
 
 def output_bytes(reply: Reply) -> int:

@@ -4,14 +4,14 @@ Every edit gets an image in memory, 8-bit sRGB with or without alpha, and return
 """
 
 import logging
-from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import ceil, cos, exp, floor, radians, sin
+from math import floor
 
-from pyvips import Image, Interpolate
+from pyvips import Image
 
 from safelight.errors import BadRequest
+from safelight.image import region
 from safelight.image.arguments import Argument, ArgumentError, Kind, Values, parse_values
 from safelight.image.colour import Colour, ColourError, parse_colour
 from safelight.image.geometry import (
@@ -23,16 +23,13 @@ from safelight.image.geometry import (
     normalize_region,
     relative_box,
     relative_to_diagonal,
-    rotated_bounds,
 )
-from safelight.image.method import BACKGROUND, DEFAULT_BACKGROUND
-from safelight.image.resize import finish, inked, scale, size_of, solid
-from safelight.image.settings import ImageSettings
+from safelight.image.method import BACKGROUND, DEFAULT_BACKGROUND, Tools
+from safelight.image.resize import count_plan, finish, scale, size_of, turn
 from safelight.image.spec import Edit, ThumbnailSpec
 
 _LOG = logging.getLogger("safelight.image")
 _MAX_BLUR_PX = 50
-_BLUR_MIN_AMPLITUDE = 0.05  # 0.2, libvips' default, misses the published colours (reference 7.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class Context:
 
     spec: ThumbnailSpec
     edit: Edit
-    settings: ImageSettings
+    tools: Tools
 
     @property
     def background(self) -> Colour:
@@ -55,22 +52,26 @@ Apply = Callable[[Image, Values, Context], Image | None]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An edit that exists: its declared arguments in order, its options, and what it does."""
+    """An edit that exists: its declared arguments in order, its options, and what it does.
+
+    `variadic`: takes any number of further arguments.
+    """
 
     name: str
     apply: Apply
     arguments: tuple[Argument, ...] = ()
     options: tuple[Argument, ...] = ()
+    variadic: bool = False
 
 
-def apply_edit(image: Image, context: Context) -> Image:
-    """Run one edit. Raises: BadRequest, TooLarge."""
+def apply_edit(image: Image, context: Context, edits: Mapping[str, Operation]) -> Image:
+    """Run one edit, looked up in `edits`. Raises: BadRequest, TooLarge; ImageError from a plugin."""
     edit = context.edit
-    operation = EDITS.get(edit.name)
+    operation = edits.get(edit.name)
     if operation is None:
         raise BadRequest(f"no edit with name '{edit.name}' is supported")
     extra = edit.args[len(operation.arguments) :]
-    if extra:
+    if extra and not operation.variadic:
         _LOG.warning("extra arguments to edit '%s': %s", edit.name, ", ".join(extra))
     try:
         result = operation.apply(image, _values(operation, edit), context)
@@ -130,7 +131,8 @@ def _fit_target(image: Image, width: float, height: float) -> Plan:
 
 
 def _resized(image: Image, plan: Plan, context: Context) -> Image:
-    check_pixels(*plan.size, context.settings.max_pixels)
+    check_pixels(*plan.size, context.tools.max_pixels)
+    count_plan(plan, size_of(image), context.tools.counts)
     return finish(scale(image, plan.size), plan, None)
 
 
@@ -139,116 +141,57 @@ def _resized(image: Image, plan: Plan, context: Context) -> Image:
 
 def rotate(image: Image, values: Values, context: Context) -> Image:
     """Turn clockwise; the canvas grows, its corners get the background colour."""
-    angle = values.number("angle") % 360
-    if angle in (0, 360):
+    angle = values.number("angle")
+    if angle % 360 in (0, 360):
         return image
-    background = context.background
-    if angle % 90 == 0:
-        return {90: image.rot90, 180: image.rot180, 270: image.rot270}[int(angle)]()
-    turn = radians(angle)
-    check_pixels(*rotated_bounds(size_of(image), sin(turn), cos(turn)), context.settings.max_pixels)
-    image, ink = inked(image, background)
-    return image.rotate(angle, background=ink, interpolate=Interpolate.new("bicubic")).cast("uchar")
+    return turn(image, angle, context.background, context.tools.max_pixels, context.tools.counts)
 
 
 # --- regions in shares of the sides
 
 
-def crop(image: Image, values: Values, _context: Context) -> Image:
+def crop(image: Image, values: Values, context: Context) -> Image:
     """Keep a region, at least one pixel."""
-    region = normalize_region(*values.numbers("x", "y", "width", "height"))
-    if region == (0, 0, 1, 1):
+    shares = normalize_region(*values.numbers("x", "y", "width", "height"))
+    if shares == (0, 0, 1, 1):
         return image
-    left, top, width, height = _box(image, region)
+    left, top, width, height = _box(image, shares)
+    context.tools.counts["created_crop"] += 1
     return image.crop(left, top, max(1, width), max(1, height))
 
 
 def pixelate(image: Image, values: Values, context: Context) -> Image:
     """Replace a region by square cells, each of the colour of its middle."""
     box = _region(image, values)
-    cell = min(relative_to_diagonal(size_of(image), values.number("size")), max(box.width, box.height))
-    if not cell or not box.width or not box.height:
-        return image
-    columns, rows = ceil((1 / cell) * box.width), ceil((1 / cell) * box.height)
-    check_pixels(columns * cell, rows * cell, context.settings.max_pixels)
-    cells = _sampled(image.crop(*box), columns, rows)
-    patch = cells.zoom(cell, cell).crop(0, 0, box.width, box.height)
-    return image.insert(patch, box.left, box.top)
+    cell = relative_to_diagonal(size_of(image), values.number("size"))
+    return region.pixelate(image, box, cell, context.tools.max_pixels, context.tools.counts)
 
 
-def _sampled(image: Image, columns: int, rows: int) -> Image:
-    """Nearest-neighbour sampling: the middle of every cell, one pixel less where it lies between two."""
-    across, down = _middles(image.width, columns), _middles(image.height, rows)
-    x = Image.new_from_memory(across, columns, 1, 1, "int").replicate(1, rows)
-    y = Image.new_from_memory(down, 1, rows, 1, "int").replicate(columns, 1)
-    return image.mapim(x.bandjoin(y), interpolate=Interpolate.new("nearest"))
-
-
-def _middles(length: int, count: int) -> bytes:
-    """floor((i + 0.5 - tiny) * length / count) as 32-bit integers (reference 6.1)."""
-    return array("i", (ceil((index + 0.5) * length / count) - 1 for index in range(count))).tobytes()
-
-
-def blur(image: Image, values: Values, _context: Context) -> Image:
-    """Gaussian blur of a region.
-
-    The work area has a margin on the left and top only, as the older server's: the published colours of this
-    edit come out no other way (reference 7.5, verdict 14).
-    """
+def blur(image: Image, values: Values, context: Context) -> Image:
+    """Gaussian blur of a region."""
     box = _region(image, values)
-    radius, sigma = (_blur_px(image, name, values.number(name)) for name in ("radius", "sigma"))
-    if not sigma or not box.width or not box.height:
-        return image
-    margin = ceil(max(3, radius, sigma))
-    left, top = max(0, box.left - margin), max(0, box.top - margin)
-    width, height = min(box.width + margin, image.width - left), min(box.height + margin, image.height - top)
-    blurred = _gaussian(image.crop(left, top, width, height), radius, sigma)
-    patch = blurred.crop(box.left - left, box.top - top, box.width, box.height)
-    return image.insert(patch, box.left, box.top)
+    radius, sigma = (
+        capped_blur(name, relative_to_diagonal(size_of(image), values.number(name)))
+        for name in ("radius", "sigma")
+    )
+    return region.blur(image, box, radius, sigma, context.tools.counts)
 
 
-def _blur_px(image: Image, name: str, share: float) -> int:
-    pixels = relative_to_diagonal(size_of(image), share)
+def capped_blur(name: str, pixels: float) -> float:
+    """A radius or sigma that does not take forever; says so in the log."""
     if pixels > _MAX_BLUR_PX:
-        _LOG.warning("limiting effective %s from %d down to %d", name, pixels, _MAX_BLUR_PX)
+        _LOG.warning("limiting effective %s from %.0f down to %d", name, pixels, _MAX_BLUR_PX)
     return min(pixels, _MAX_BLUR_PX)
 
 
-def _gaussian(image: Image, radius: int, sigma: float) -> Image:
-    """Blur with a kernel of 2 * radius + 1 pixels, or one long enough when radius is 0."""
-    if image.hasalpha():
-        opaque = image.premultiply().cast("uchar").copy(interpretation=image.interpretation)
-        return _gaussian_bands(opaque, radius, sigma).unpremultiply().cast("uchar")
-    return _gaussian_bands(image, radius, sigma)
-
-
-def _gaussian_bands(image: Image, radius: int, sigma: float) -> Image:
-    if not radius:
-        return image.gaussblur(sigma, min_ampl=_BLUR_MIN_AMPLITUDE)
-    weights = [exp(-(distance**2) / (2 * sigma**2)) for distance in range(-radius, radius + 1)]
-    kernel = Image.new_from_array([weights], scale=sum(weights))
-    return image.convsep(kernel, precision="float").rint().cast("uchar")
-
-
-def rectangle(image: Image, values: Values, _context: Context) -> Image:
+def rectangle(image: Image, values: Values, context: Context) -> Image:
     """Fill a region with a colour."""
     box = _region(image, values)
     try:
         colour = parse_colour(values.text("color") or "black")
     except ColourError as error:
         raise BadRequest(f"invalid color name {error.text}") from error
-    if colour.transparent or not box.width or not box.height:
-        return image
-    if colour.opaque:
-        return image.insert(_filled(image, box, colour), box.left, box.top)
-    under = image.crop(*box)
-    over = under.composite2(solid(box.width, box.height, colour), "over").cast("uchar")
-    return image.insert(over if image.hasalpha() else over[:3], box.left, box.top)
-
-
-def _filled(image: Image, box: Box, colour: Colour) -> Image:
-    fill_ = solid(box.width, box.height, colour)
-    return fill_ if image.hasalpha() else fill_[:3]
+    return region.fill(image, box, colour, context.tools.counts)
 
 
 def _region(image: Image, values: Values) -> Box:
@@ -257,11 +200,11 @@ def _region(image: Image, values: Values) -> Box:
     return _box(image, normalize_region(*values.numbers(*names)))
 
 
-def _box(image: Image, region: tuple[float, float, float, float]) -> Box:
-    x, y = region[:2]
+def _box(image: Image, shares: tuple[float, float, float, float]) -> Box:
+    x, y = shares[:2]
     if x >= 1 or y >= 1:
         raise ArgumentError(f"region begins outside of the image: x {x:g}, y {y:g}")
-    return relative_box(size_of(image), *region)
+    return relative_box(size_of(image), *shares)
 
 
 _SIDES = (Argument("width", help="pixels"), Argument("height", help="pixels"))

@@ -157,9 +157,19 @@ def normalize_region(x: float, y: float, width: float, height: float) -> tuple[f
 
 def relative_box(size: Size, x: float, y: float, width: float, height: float) -> Box:
     """Pixels of a normalized region: floor of the corner, ceil of the sides, cut at the edges (7.4)."""
-    left, top = floor(x * size.width), floor(y * size.height)
-    columns, rows = ceil(width * size.width), ceil(height * size.height)
+    left, top = relative_position(size, x, y)
+    columns, rows = relative_dimensions(size, width, height)
     return Box(left, top, min(columns, size.width - left), min(rows, size.height - top))
+
+
+def relative_position(size: Size, x: float, y: float) -> tuple[int, int]:
+    """Shares of the sides as the pixel they fall on (7.4)."""
+    return floor(x * size.width), floor(y * size.height)
+
+
+def relative_dimensions(size: Size, width: float, height: float) -> tuple[int, int]:
+    """Shares of the sides as pixels, rounded up (7.4)."""
+    return ceil(width * size.width), ceil(height * size.height)
 
 
 def largest(sizes: Sequence[Size]) -> Size:

@@ -11,22 +11,31 @@ from pyvips import Image
 
 from safelight.errors import BadRequest
 from safelight.image.arguments import Argument, ArgumentError, Kind, float_arg
+from safelight.image.counts import Counts
 from safelight.image.geometry import Plan, Size, fill, fit, pad
 
 Options = Mapping[str, str]
 MakePlan = Callable[[Size, Size, Options], Plan]
-Transform = Callable[[Image, Size, Options], Image | None]
+Transform = Callable[[Image, Size, Options, "Tools"], Image | None]
 
 BACKGROUND = "background-color"
 DEFAULT_BACKGROUND = "white"
 
 
 @dataclass(frozen=True, slots=True)
+class Tools:
+    """What a transform may need besides its image: the limit for pixels produced, and where to count."""
+
+    max_pixels: int
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
 class Method:
     """A thumbnailing method: either `plan` or `transform` is set.
 
-    `plan(have, want, options)` gives the geometry. `transform(image, want, options)` returns the new image,
-    or None for unchanged; its options always contain `background-color`.
+    `plan(have, want, options)` gives the geometry. `transform(image, want, options, tools)` returns the new
+    image, or None for unchanged; its options always contain `background-color`.
     """
 
     name: str
@@ -45,9 +54,9 @@ def method_errors(name: str) -> Generator[None]:
         raise BadRequest(message, detail=error.detail) from error
 
 
-def find_method(name: str) -> Method:
+def find_method(name: str, methods: Mapping[str, Method]) -> Method:
     """Raises: BadRequest."""
-    method = METHODS.get(name)
+    method = methods.get(name)
     if method is None:
         raise BadRequest(f"thumbnail method '{name}' is not supported")
     return method

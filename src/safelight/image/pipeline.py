@@ -7,7 +7,7 @@ older server would have worked on (`virtual`), because edits see its pixels.
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pyvips
@@ -15,7 +15,9 @@ from pyvips import Image
 
 from safelight.errors import BadRequest, ImageError, SafelightError, TooLarge, UnsupportedMedia
 from safelight.image import pillow, warm
+from safelight.image.catalogue import BUILT_IN, Catalogue
 from safelight.image.colour import Colour, parse_colour
+from safelight.image.counts import Counts, with_totals
 from safelight.image.edit import Context, apply_edit
 from safelight.image.formats import JPEG, Buffer
 from safelight.image.geometry import (
@@ -29,9 +31,26 @@ from safelight.image.geometry import (
 )
 from safelight.image.identify import describe
 from safelight.image.load import Input, decoding, open_input, secure
-from safelight.image.method import BACKGROUND, DEFAULT_BACKGROUND, Method, find_method, method_errors
+from safelight.image.method import (
+    BACKGROUND,
+    DEFAULT_BACKGROUND,
+    Method,
+    Tools,
+    find_method,
+    method_errors,
+)
 from safelight.image.profile import needs_conversion, to_8_bit, to_rgb, to_srgb
-from safelight.image.resize import Level, box_shrink, complete, finish, flatten, orient, scale, size_of
+from safelight.image.resize import (
+    Level,
+    box_shrink,
+    complete,
+    count_plan,
+    finish,
+    flatten,
+    orient,
+    scale,
+    size_of,
+)
 from safelight.image.result import Thumbnail, Thumbnails
 from safelight.image.save import Encoding, check_sides, encode, parse_encoding
 from safelight.image.settings import ImageSettings
@@ -56,28 +75,52 @@ class Recipe:
     encoding: Encoding | None = None
 
 
-def thumbnail(data: Buffer, specs: Sequence[ThumbnailSpec], settings: ImageSettings) -> Thumbnails:
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one request is done with: settings, methods and edits, and the tally of its operations."""
+
+    settings: ImageSettings
+    catalogue: Catalogue = BUILT_IN
+    counts: Counts = field(default_factory=Counts)
+
+    @property
+    def tools(self) -> Tools:
+        """What methods and edits of plugins may use of it."""
+        return Tools(self.settings.max_pixels, self.counts)
+
+
+def thumbnail(
+    data: Buffer,
+    specs: Sequence[ThumbnailSpec],
+    settings: ImageSettings,
+    catalogue: Catalogue = BUILT_IN,
+) -> Thumbnails:
     """Make every specified output from one decode of `data`, which must not change meanwhile.
 
     Raises: UnsupportedMedia, TooLarge for the input as a whole. What fails for one specification only is an
     entry of the result.
     """
+    run = Run(settings, catalogue)
     source = open_input(data, settings)
-    virtual = virtual_size(source, specs, settings)
-    recipes = [_prepared(source, virtual, spec, settings) for spec in specs]
+    run.counts.update(images_loaded=1, created_from_blob=1)
+    virtual = virtual_size(source, specs, run)
+    recipes = [_prepared(source, virtual, spec, run) for spec in specs]
     ready = [recipe for recipe in recipes if isinstance(recipe, Recipe)]
-    made = _one(source, ready[0], settings) if len(ready) == 1 else _several(source, ready, settings)
+    made = _one(source, ready[0], run) if len(ready) == 1 else _several(source, ready, run)
     outputs = iter(made)
     return Thumbnails(
-        describe(source), tuple(next(outputs) if isinstance(recipe, Recipe) else recipe for recipe in recipes)
+        describe(source),
+        tuple(next(outputs) if isinstance(recipe, Recipe) else recipe for recipe in recipes),
+        with_totals(run.counts),
     )
 
 
 # --- from the header alone
 
 
-def virtual_size(source: Input, specs: Sequence[ThumbnailSpec], settings: ImageSettings) -> Size:
+def virtual_size(source: Input, specs: Sequence[ThumbnailSpec], run: Run) -> Size:
     """Size that the older server would work on: after load hint and downsampling (reference 6.1), rotated."""
+    settings = run.settings
     sides = [(spec.width, spec.height) for spec in specs]
     known = [
         Size(max(1, width), max(1, height))
@@ -88,30 +131,33 @@ def virtual_size(source: Input, specs: Sequence[ThumbnailSpec], settings: ImageS
         return source.size
     most = largest(known)
     size = load_hint(source.size, most) if source.format is JPEG else source.size
-    return downsampled(size, most) if settings.downsample else size
+    small = downsampled(size, most) if settings.downsample else size
+    if small != size:
+        run.counts.update(downsampled=1, created_sample=1)
+    return small
 
 
-def prepare(source: Input, virtual: Size, spec: ThumbnailSpec, settings: ImageSettings) -> Recipe:
+def prepare(source: Input, virtual: Size, spec: ThumbnailSpec, run: Run) -> Recipe:
     """Check all that can be before pixels, in the order of reference 6.5. Raises: BadRequest, TooLarge."""
     wanted = _wanted(source.size, spec)
     if source.decoder.has_alpha:
         _background(spec)
+        run.counts.update(created_initialize=1, created_composite=1)
     if spec.edits:
         return Recipe(spec, wanted, _stored(source, virtual))
-    method = find_method(spec.method)
+    method = find_method(spec.method, run.catalogue.methods)
     if method.plan is None:
         return Recipe(spec, wanted, _stored(source, virtual))
-    plan = _plan(method, virtual, wanted, spec, settings)
-    encoding = parse_encoding(spec.format, spec.options, source.format, settings)
+    plan = _plan(method, virtual, wanted, spec, run)
+    run.counts["thumbnails_created"] += 1
+    encoding = parse_encoding(spec.format, spec.options, source.format, run.settings)
     check_sides(plan.final, encoding.format)
     return Recipe(spec, wanted, _stored(source, plan.size), plan, encoding)
 
 
-def _prepared(
-    source: Input, virtual: Size, spec: ThumbnailSpec, settings: ImageSettings
-) -> Recipe | SafelightError:
+def _prepared(source: Input, virtual: Size, spec: ThumbnailSpec, run: Run) -> Recipe | SafelightError:
     try:
-        return prepare(source, virtual, spec, settings)
+        return prepare(source, virtual, spec, run)
     except SafelightError as error:
         return error
 
@@ -124,14 +170,15 @@ def _wanted(size: Size, spec: ThumbnailSpec) -> Size:
     return Size(width, height)
 
 
-def _plan(method: Method, have: Size, wanted: Size, spec: ThumbnailSpec, settings: ImageSettings) -> Plan:
+def _plan(method: Method, have: Size, wanted: Size, spec: ThumbnailSpec, run: Run) -> Plan:
     assert method.plan is not None  # noqa: S101
     with method_errors(method.name):
         plan = method.plan(have, wanted, spec.options)
     if plan.canvas is not None:
         _background(spec)
-    check_pixels(*plan.size, settings.max_pixels)
-    check_pixels(*plan.final, settings.max_pixels)
+    check_pixels(*plan.size, run.settings.max_pixels)
+    check_pixels(*plan.final, run.settings.max_pixels)
+    count_plan(plan, have, run.counts)
     return plan
 
 
@@ -148,7 +195,7 @@ def _stored(source: Input, size: Size) -> Size:
 # --- pixels
 
 
-def _one(source: Input, recipe: Recipe, settings: ImageSettings) -> list[Output]:
+def _one(source: Input, recipe: Recipe, run: Run) -> list[Output]:
     """A single output: resized while it is decoded and, without edits, encoded in the same stream."""
     streams = _streams(source, recipe)
     with decoding():
@@ -157,10 +204,10 @@ def _one(source: Input, recipe: Recipe, settings: ImageSettings) -> list[Output]
         image = image if recipe.plan else complete(image, recipe.target)
         image = scale(image, recipe.target)
         image = image if streams else image.copy_memory()
-    return [_produced(image, source, recipe, settings, decoding if streams else processing)]
+    return [_produced(image, source, recipe, run, decoding if streams else processing)]
 
 
-def _several(source: Input, recipes: Sequence[Recipe], settings: ImageSettings) -> list[Output]:
+def _several(source: Input, recipes: Sequence[Recipe], run: Run) -> list[Output]:
     """Several outputs from one decode in memory, the largest first: smaller ones are made from larger ones.
 
     Raises: UnsupportedMedia, TooLarge.
@@ -172,7 +219,7 @@ def _several(source: Input, recipes: Sequence[Recipe], settings: ImageSettings) 
     for index, recipe in sorted(enumerate(recipes), key=lambda item: _area(item[1]), reverse=True):
         with processing():
             image = _from_levels(levels, source, recipe)
-        outputs[index] = _produced(image, source, recipe, settings, processing)
+        outputs[index] = _produced(image, source, recipe, run, processing)
     return [outputs[index] for index in range(len(recipes))]
 
 
@@ -227,7 +274,7 @@ def _flattened_early(image: Image, recipes: Sequence[Recipe]) -> Image:
     return image if backgrounds or not background.opaque else flatten(image, background)
 
 
-def produce(image: Image, source: Input, recipe: Recipe, settings: ImageSettings) -> Thumbnail:
+def produce(image: Image, source: Input, recipe: Recipe, run: Run) -> Thumbnail:
     """Make one output of an image at its target size. Raises: BadRequest, TooLarge, ImageError."""
     spec = recipe.spec
     image = to_srgb(image)
@@ -236,20 +283,29 @@ def produce(image: Image, source: Input, recipe: Recipe, settings: ImageSettings
     if source.orientation != 1:
         image = orient(image.copy_memory(), source.orientation)
     if recipe.plan is None:
-        image = edited(to_rgb(image), spec, settings)
-        image = _by_method(image, recipe, settings)
+        image = edited(to_rgb(image), spec, run)
+        image = _flattened_late(_by_method(image, recipe, run), spec, run)
+        run.counts["thumbnails_created"] += 1
     else:
         image = _finished(image, recipe.plan, spec)
-    encoding = recipe.encoding or parse_encoding(spec.format, spec.options, source.format, settings)
+    encoding = recipe.encoding or parse_encoding(spec.format, spec.options, source.format, run.settings)
     size = recipe.plan.final if recipe.plan else size_of(image)
     return Thumbnail(encode(image, size, encoding), encoding.format.mime_type, *size)
 
 
-def _produced(image: Image, source: Input, recipe: Recipe, settings: ImageSettings, guard: Guard) -> Output:
+def _flattened_late(image: Image, spec: ThumbnailSpec, run: Run) -> Image:
+    """Flatten what edits or the method made transparent; a translucent background is behind it already."""
+    if not image.hasalpha() or not _background(spec).opaque:
+        return image
+    run.counts.update(created_initialize=1, created_composite=1)
+    return flatten(image, _background(spec))
+
+
+def _produced(image: Image, source: Input, recipe: Recipe, run: Run, guard: Guard) -> Output:
     """The output or what prevented it. Raises: UnsupportedMedia, which is about the input."""
     try:
         with guard():
-            return produce(image, source, recipe, settings)
+            return produce(image, source, recipe, run)
     except UnsupportedMedia:
         raise
     except SafelightError as error:
@@ -268,26 +324,27 @@ def processing() -> Generator[None]:
         raise ImageError("image processing failed", detail=text) from error
 
 
-def edited(image: Image, spec: ThumbnailSpec, settings: ImageSettings) -> Image:
+def edited(image: Image, spec: ThumbnailSpec, run: Run) -> Image:
     """Apply the edits one after the other.
 
     Each result goes to memory: several edits read their input twice, which would double the work with every
     further edit if all stayed lazy.
     """
     for edit in spec.edits:
-        image = apply_edit(image.copy_memory(), Context(spec, edit, settings)).copy_memory()
+        context = Context(spec, edit, run.tools)
+        image = apply_edit(image.copy_memory(), context, run.catalogue.edits).copy_memory()
     return image
 
 
-def _by_method(image: Image, recipe: Recipe, settings: ImageSettings) -> Image:
+def _by_method(image: Image, recipe: Recipe, run: Run) -> Image:
     """The thumbnailing method, for an image whose size was not known before."""
     spec = recipe.spec
-    method = find_method(spec.method)
+    method = find_method(spec.method, run.catalogue.methods)
     if method.transform is not None:
         options = {BACKGROUND: DEFAULT_BACKGROUND, **spec.options}
         with method_errors(method.name):
-            return method.transform(image.copy_memory(), recipe.wanted, options) or image
-    plan = _plan(method, size_of(image), recipe.wanted, spec, settings)
+            return method.transform(image.copy_memory(), recipe.wanted, options, run.tools) or image
+    plan = _plan(method, size_of(image), recipe.wanted, spec, run)
     return _finished(scale(image, plan.size), plan, spec)
 
 

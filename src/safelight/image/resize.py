@@ -1,11 +1,13 @@
 """Steps that move pixels without knowing about methods: scale, turn, cut, put on a background. All lazy."""
 
+from math import cos, radians, sin
 from typing import NamedTuple
 
 from pyvips import Image, Interpolate
 
 from safelight.image.colour import Colour
-from safelight.image.geometry import Box, Plan, Size
+from safelight.image.counts import Counts
+from safelight.image.geometry import Box, Plan, Size, check_pixels, rotated_bounds
 from safelight.image.profile import to_rgb
 
 
@@ -113,6 +115,23 @@ def orient(image: Image, orientation: int) -> Image:
             return image
 
 
+def turn(image: Image, angle_deg: float, background: Colour, max_pixels: int, counts: Counts) -> Image:
+    """Turn clockwise by any angle; the canvas grows, its corners get the background colour.
+
+    Exact for multiples of 90 degrees. Needs an image in memory. Raises: TooLarge.
+    """
+    angle = angle_deg % 360
+    if angle in (0, 360):  # 360: what a tiny negative angle is rounded to
+        return image
+    counts["created_rotate"] += 1
+    if angle % 90 == 0:
+        return {90: image.rot90, 180: image.rot180, 270: image.rot270}[int(angle)]()
+    arc = radians(angle)
+    check_pixels(*rotated_bounds(size_of(image), sin(arc), cos(arc)), max_pixels)
+    image, ink = inked(image, background)
+    return image.rotate(angle, background=ink, interpolate=Interpolate.new("bicubic")).cast("uchar")
+
+
 def flatten(image: Image, background: Colour) -> Image:
     """Put an image on a background: once, and opaque if the background is. Grey becomes sRGB."""
     if not image.hasalpha():
@@ -153,3 +172,13 @@ def finish(image: Image, plan: Plan, background: Colour | None) -> Image:
     if plan.canvas is not None and background is not None:
         return place(image, plan.canvas, background)
     return image
+
+
+def count_plan(plan: Plan, have: Size, counts: Counts) -> None:
+    """Note the operations that a plan stands for, on an image of `have` pixels (reference 9)."""
+    if plan.size != have:
+        counts["created_resize"] += 1
+    if plan.crop is not None:
+        counts["created_crop"] += 1
+    if plan.canvas is not None:
+        counts.update(created_initialize=1, created_composite=1)

@@ -1,8 +1,10 @@
 """What the image core gives back. Plain values, importable without libvips."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from safelight.errors import SafelightError
+from safelight.image.counts import CountName
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,11 @@ class Thumbnail:
 
 @dataclass(frozen=True, slots=True)
 class Thumbnails:
-    """The answer to a request: one output per specification, in order, a failure in place of a result."""
+    """The answer to a request: one output per specification, in order, a failure in place of a result.
+
+    `counts`: logical operations, for the statistics; empty when another server did the work.
+    """
 
     source: ImageInfo
     outputs: tuple[Thumbnail | SafelightError, ...]
+    counts: Mapping[CountName, int] = field(default_factory=dict["CountName", int])

@@ -46,15 +46,17 @@ def load(
     parsed = parse(text, file)
     declaring = Declaring(table, lenient=lenient)
     statements: list[Statement] = []
+    seen: set[type[Statement]] = set()
     for tag in parsed.tags:
         found = declaring.find(tag, TOP_LEVEL)
         if found is None:
             continue
         statement_class = found[1]
-        if statement_class in single and any(isinstance(other, statement_class) for other in statements):
+        if statement_class in single and statement_class in seen:
             message = f"only one {tag.name} type statement can be specified within context"
             declaring.error(tag, message)
             continue
+        seen.add(statement_class)
         statement = statement_class.declare(tag, declaring)
         if statement is not None:
             statements.append(statement)

@@ -55,14 +55,16 @@ get "thumbnail" ":size/small|large/" "&:quality?85" {
     def declare(cls, tag: Tag, declaring: Declaring) -> "EndpointStatement | None":
         own = Reader(cls, dataclasses.replace(tag, children=()), declaring, tag).statement()
         steps: list[tuple[Family, Statement]] = []
+        has_output = False
         for child in tag.children:
             found = declaring.find(child, FLOW)
             if found is None:
                 continue
             family, statement_class = found
-            if family == "output" and any(other == "output" for other, _ in steps):
+            if family == "output" and has_output:
                 declaring.error(child, "only one output type statement can be specified within context")
                 continue
+            has_output = has_output or family == "output"
             statement = statement_class.declare(child, declaring)
             if statement is not None:
                 steps.append((family, statement))

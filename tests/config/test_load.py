@@ -112,6 +112,15 @@ def test_clients(text: str, node: str | None, message: str) -> None:
         assert complaint(text) == about(node, message)
 
 
+@pytest.mark.covers("s027")
+def test_the_second_client_is_told_even_if_the_first_is_bad() -> None:
+    told = complaints('thumbnailer\nthumbnailer url="http://a"')
+    assert [line.partition("': ")[2] for line in told] == [
+        "expected 'url' attribute to be set",
+        "only one thumbnailer type statement can be specified within context",
+    ]
+
+
 @pytest.mark.covers("s029")
 def test_s3_without_a_key() -> None:
     assert complaint('s3 secret="no"').endswith("expected 'key' attribute to be set")
@@ -244,6 +253,22 @@ def test_an_endpoint_has_one_output(second: str) -> None:
     told = complaint(inside(f"output_ok\n{second}"))
     node = second.replace('"', "'")
     assert told == about(node, "only one output type statement can be specified within context")
+
+
+@pytest.mark.covers("s032")
+def test_the_second_output_is_told_even_if_the_first_is_bad() -> None:
+    told = complaints(inside("output_text\noutput_ok"))
+    assert [line.partition("': ")[2] for line in told] == [
+        "expected text",
+        "only one output type statement can be specified within context",
+    ]
+
+
+def test_a_list_with_a_value_needs_no_block() -> None:
+    """The older server ignored the block; so do the drop-in commands."""
+    text = inside('output_store_url "input" {\n"small"\n}')
+    assert complaints(text) == ["x.conf:3:1: 'output_store_url' takes no block"]
+    assert load(text, lenient=True).statements
 
 
 @pytest.mark.covers("s031", "s035", "s036", "s038")

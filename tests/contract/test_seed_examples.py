@@ -16,7 +16,7 @@ from safelight.errors import BadRequest, ImageNotLoaded, NoSuchFile, S3NotConfig
 
 SHORT = 16
 
-S3 = 's3 key="AIAITCKMELYWQZPJP7HQ" secret="V37lCu0F48Tv9s7QVqIT/sLf/wwqhNSB4B0Em7Ei" ssl=false\n'
+S3 = 's3 key="AKIDEXAMPLE" secret="made/up" ssl=false\n'
 
 
 def line(result) -> str:

@@ -37,7 +37,7 @@ class Server:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def wait_for_log(self, text: str, timeout_s: float = 10) -> None:
+    def wait_for_log(self, text: str, timeout_s: float = START_TIMEOUT_S) -> None:
         deadline = time.monotonic() + timeout_s
         while text not in self.log:
             assert time.monotonic() < deadline, f"{text!r} is not in the log:\n{self.log}"
@@ -62,6 +62,7 @@ class Servers:
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
         self._running: list[Server] = []
+        self._launched: list[subprocess.Popen[bytes]] = []
 
     def start(
         self,
@@ -112,8 +113,15 @@ class Servers:
                 stderr=log,
                 env={**inherited, "PYTHONPATH": str(ROOT / "src"), **(environment or {})},
             )
+        self._launched.append(process)
         return process, directory, log_path
 
     def stop_all(self) -> None:
-        for server in self._running:
-            server.stop()
+        try:
+            for server in self._running:
+                server.stop()
+        finally:
+            for process in self._launched:
+                if process.poll() is None:
+                    process.kill()
+                process.wait()

@@ -118,7 +118,11 @@ def test_the_lock_knows_what_the_dependencies_need() -> None:
     assert sorted({key.partition("[")[0] for key in seen} - set(locked())) == []
 
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
+]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -131,6 +135,12 @@ def test_files_named_in_documents_exist(document: str) -> None:
     beside = (ROOT / document).parent
     missing = [name for name in named if not (any(ROOT.glob(name)) or (beside / name).exists())]
     assert missing == []
+
+
+def test_test_modules_have_names_of_their_own() -> None:
+    """Two of one name cannot be imported in one run."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -8,7 +8,7 @@ from safelight.errors import ConfigError
 from safelight.statements import REGISTRY
 
 RELAXED = settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40
 )
 
 VALUES = st.sampled_from(
@@ -59,7 +59,7 @@ NAMES = st.sampled_from([*(name for _, name, _ in REGISTRY.entries()), "edit", "
 
 
 @st.composite
-def statements(draw: st.DrawFn, depth: int = 3) -> str:
+def statements(draw: st.DrawFn, depth: int = 2) -> str:
     """A statement with any values, attributes and block."""
     values = " ".join(draw(st.lists(VALUES, max_size=3)))
     attributes = " ".join(
@@ -72,7 +72,7 @@ def statements(draw: st.DrawFn, depth: int = 3) -> str:
 
 
 @RELAXED
-@given(st.lists(statements(), max_size=4).map("\n".join), st.booleans())
+@given(st.lists(statements(), max_size=3).map("\n".join), st.booleans())
 def test_a_file_loads_or_says_why_not(serve, text, lenient):
     try:
         serve(text, lenient=lenient)

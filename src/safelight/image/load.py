@@ -54,6 +54,11 @@ class Decoder(Protocol):
     has_alpha: bool
     clearance: int  # decode this many times the size that a resize will give
 
+    @property
+    def smallest(self) -> Size:
+        """The least that decoding can give; more pixels than are allowed make the input useless."""
+        ...
+
     def decode(self, need: Size) -> Image:
         """A lazy image, at least `need` large on both sides unless the input is smaller; use it once.
 
@@ -123,6 +128,10 @@ class _VipsDecoder:
             self.size = size_of(self._image)
             self.orientation = _orientation(self._image)
             self.has_alpha = bool(self._image.hasalpha())
+
+    @property
+    def smallest(self) -> Size:
+        return self.size
 
     def decode(self, need: Size) -> Image:
         return self._checked(self._image)
@@ -195,6 +204,11 @@ class _JpegDecoder(_ShrinkingDecoder):
         self.orientation = header.orientation
         self.has_alpha = False
 
+    @property
+    def smallest(self) -> Size:
+        factor = self.shrinks[-1] if self._shrink_on_load else 1
+        return Size(-(-self.size.width // factor), -(-self.size.height // factor))
+
     def decode(self, need: Size) -> Image:
         with decoding():
             # Checked again as opened: that parser and libjpeg may disagree about a malicious file.
@@ -241,6 +255,10 @@ class _SvgDecoder:
             self._image = self._open(1.0)
         self.size = size_of(self._image)
 
+    @property
+    def smallest(self) -> Size:
+        return Size(1, 1)
+
     def decode(self, need: Size) -> Image:
         scale = max(need.width / self.size.width, need.height / self.size.height)
         check_pixels(self.size.width * scale, self.size.height * scale, self._settings.max_pixels)
@@ -261,6 +279,10 @@ class _PillowDecoder:
         self._source = PillowSource(data, format_, settings.max_pixels)
         self.size = self._source.size
         self.has_alpha = self._source.has_alpha
+
+    @property
+    def smallest(self) -> Size:
+        return self.size
 
     def decode(self, need: Size) -> Image:
         return self._source.decode()

@@ -12,7 +12,8 @@ from safelight.errors import SpecError
 
 MAX_EDITS = 64
 MAX_SPECS = 32
-_DIMENSION = re.compile(r"[0-9]{1,9}")
+_DIMENSION = re.compile(r"[0-9]+")
+_DIMENSION_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,8 @@ def _dimension(name: str, text: str) -> int | None:
         return None
     if not _DIMENSION.fullmatch(text):
         raise SpecError(f"{name} value '{text}' is not an integer or 'input'")
+    if len(text.lstrip("0")) > _DIMENSION_DIGITS:
+        raise SpecError(f"{name} value '{text}' is too large")
     return int(text)
 
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from safelight.errors import (
     BadRequest,
+    ConfigError,
     ImageError,
     MemoryLimitExceeded,
     SafelightError,
@@ -48,6 +49,18 @@ class Handler(Protocol):
         ...
 
 
+def error_name(error: SafelightError) -> str:
+    """The class in `IMAGE_ERRORS` that an error belongs to: its own, or the nearest above it."""
+    names = [kind.__name__ for kind in type(error).__mro__]
+    return next((name for name in names if name in IMAGE_ERRORS), names[0])
+
+
+def start_failure(error: Exception) -> str:
+    """Why a handler cannot be loaded, as one line; errors of the configuration speak for themselves."""
+    text = error.message if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+    return text.encode(errors="replace").decode()
+
+
 def load_handler(path: str, settings: ImageSettings) -> Handler:
     """Import `package.module:factory` and call the factory. Raises: whatever these raise."""
     module_name, _, name = path.partition(":")
@@ -57,7 +70,7 @@ def load_handler(path: str, settings: ImageSettings) -> Handler:
 
 def as_image_error(error: BaseException) -> SafelightError:
     """Translate what image code raised into an error that a caller may see."""
-    if isinstance(error, SafelightError) and type(error) in IMAGE_ERRORS.values():
+    if isinstance(error, SafelightError) and error_name(error) in IMAGE_ERRORS:
         return error
     detail = f"{type(error).__name__}: {error}"
     if isinstance(error, MemoryError) or OUT_OF_MEMORY in detail:

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from safelight.blob import Blob
-from safelight.engine.handling import DEFAULT_HANDLER, Handler, as_image_error, load_handler
+from safelight.engine import notes
+from safelight.engine.handling import DEFAULT_HANDLER, Handler, as_image_error, load_handler, start_failure
 from safelight.errors import ImageError, Timeout
 from safelight.image.result import ImageInfo, Thumbnails
 from safelight.image.settings import ImageSettings
@@ -44,11 +45,14 @@ class InlineEngine:
         await asyncio.get_running_loop().run_in_executor(self._threads, self._load)
 
     def _load(self) -> None:
-        try:
-            self._handler = load_handler(self._handler_path, self._settings)
-            self._handler.warm_up()
-        except Exception as error:
-            raise ImageError("image code cannot be loaded", detail=repr(error)) from error
+        with notes.collected() as said:
+            try:
+                self._handler = load_handler(self._handler_path, self._settings)
+                self._handler.warm_up()
+            except Exception as error:
+                raise ImageError("image code cannot be loaded", detail=start_failure(error)) from error
+            finally:
+                notes.report(said)
 
     async def thumbnail(
         self, image: Blob, specs: Sequence[ThumbnailSpec], *, urgent: bool = False

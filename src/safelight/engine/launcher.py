@@ -9,7 +9,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from safelight.engine import orders
+from safelight.engine import notes, orders
 from safelight.engine.complaints import Complaints
 from safelight.errors import ImageError
 
@@ -166,7 +166,8 @@ class Template:
             return
         report: orders.Report = orders.decode_report(message)
         match report:
-            case orders.Ready(failure):
+            case orders.Ready(failure, said):
+                notes.report(said)
                 self._note_ready(failure)
             case orders.Forked(pid, failure):
                 self._note_forked(pid, failure, descriptors)

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from safelight.engine.notes import Note
 from safelight.image.settings import ImageSettings
 
 MAX_BYTES = 64 << 10
@@ -17,9 +18,10 @@ class Boot(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """Everything is imported; or why not."""
+    """Everything is imported; or why not. `notes`: for the log."""
 
     failure: str | None = None
+    notes: list[Note] = []
 
 
 class Fork(msgspec.Struct, frozen=True):

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from safelight.engine import jail, orders, worker
-from safelight.engine.handling import Handler, load_handler
+from safelight.engine import jail, notes, orders, worker
+from safelight.engine.handling import Handler, load_handler, start_failure
 
 IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 FITTINGS = 3
@@ -30,22 +30,23 @@ def main() -> None:
     Path("/proc/self/comm").write_text("safelight-tmpl")  # what `ps` and `top` show
     control = socket.socket(fileno=descriptor)
     boot = orders.decode_boot(control.recv(orders.MAX_BYTES))
-    try:
-        handler = load_handler(boot.handler, boot.settings)
-        _check_single_thread()
-    except Exception as error:
-        control.send(orders.encode(orders.Ready(f"{type(error).__name__}: {error}"[:2000])))
-        raise
+    with notes.collected() as said:
+        try:
+            handler = load_handler(boot.handler, boot.settings)
+            _check_single_thread()
+        except Exception as error:
+            control.send(orders.encode(orders.Ready(start_failure(error)[:2000], said)))
+            raise
     gc.collect()
     gc.freeze()
-    control.send(orders.encode(orders.Ready()))
+    control.send(orders.encode(orders.Ready(notes=said)))
     _Template(control, boot, handler).serve()
 
 
 def _check_single_thread() -> None:
     count = sum(1 for _ in Path("/proc/self/task").iterdir())
     if count != 1:
-        raise RuntimeError(f"importing the image code has started threads: {count}")
+        raise RuntimeError(f"importing the image code and plugins has started threads: {count - 1}")
 
 
 class _Template:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from safelight.engine.handling import IMAGE_ERRORS
+from safelight.engine.handling import IMAGE_ERRORS, error_name
 from safelight.errors import BadRequest, ImageError, SafelightError
 from safelight.image.counts import CountName
 from safelight.image.result import ImageInfo, Thumbnail, Thumbnails
@@ -201,7 +201,7 @@ def _info(info: ImageInfo) -> Info:
 
 
 def _failure(error: SafelightError) -> Failure:
-    return Failure(type(error).__name__, _short(error.message), error.detail and _short(error.detail))
+    return Failure(error_name(error), _short(error.message), error.detail and _short(error.detail))
 
 
 def _short(text: str) -> str:

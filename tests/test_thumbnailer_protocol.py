@@ -38,7 +38,7 @@ def test_one_thumbnail() -> None:
 @pytest.mark.covers("s124")
 def test_servers_before_1_1_call_the_type_otherwise() -> None:
     headers = {"content-type": "image/jpeg", "x-input-image-content-type": "image/gif"}
-    assert read_thumbnails(Reply(200, headers, b""), 1).source == ImageInfo("image/gif", 0, 0)
+    assert read_thumbnails(Reply(200, headers, b"data"), 1).source == ImageInfo("image/gif", 0, 0)
 
 
 def test_parts_and_failed_parts() -> None:

@@ -35,11 +35,20 @@ def join(parts: Iterable[Part], boundary: str) -> bytes:
 
 def split(body: bytes, boundary: str) -> list[Part]:
     """The parts of a body. Raises: ValueError for one that is not framed as above."""
-    delimiter = b"\r\n--" + boundary.encode()
-    first, *pieces = (CRLF + body).split(delimiter)
-    if first or not pieces or pieces.pop() not in (b"--\r\n", b"--"):
+    opening, delimiter = f"--{boundary}".encode(), f"\r\n--{boundary}".encode()
+    if not body.startswith(opening):
         raise ValueError("multipart body without its delimiters")
-    return [_part(piece) for piece in pieces]
+    parts: list[Part] = []
+    start = len(opening)
+    while not body.startswith(b"--", start):
+        end = body.find(delimiter, start)
+        if end < 0:
+            raise ValueError("multipart body without its last delimiter")
+        parts.append(_part(body, start, end))
+        start = end + len(delimiter)
+    if body[start:] not in (b"--\r\n", b"--"):
+        raise ValueError("multipart body that goes on after its last delimiter")
+    return parts
 
 
 def boundary_of(content_type: str) -> str:
@@ -51,12 +60,13 @@ def boundary_of(content_type: str) -> str:
     raise ValueError("multipart content type without a boundary")
 
 
-def _part(piece: bytes) -> Part:
-    head, separator, body = piece.removeprefix(CRLF).partition(CRLF + CRLF)
-    if not separator or not piece.startswith(CRLF) or len(head) > MAX_PART_HEADERS_BYTES:
+def _part(body: bytes, start: int, end: int) -> Part:
+    """The part between two delimiters; only its own bytes are copied, whatever the size of `body`."""
+    head_end = body.find(CRLF + CRLF, start, min(end, start + MAX_PART_HEADERS_BYTES))
+    if head_end < 0 or not body.startswith(CRLF, start):
         raise ValueError("multipart part without headers")
     headers: dict[str, str] = {}
-    for line in head.decode("latin-1").split("\r\n"):
+    for line in body[start:head_end].decode("latin-1").split("\r\n")[1:]:
         name, _, text = line.partition(":")
         headers[name.strip().lower()] = text.strip()
-    return Part(headers.pop("content-type", ""), body, headers)
+    return Part(headers.pop("content-type", ""), body[head_end + 4 : end], headers)

@@ -6,7 +6,7 @@ import zlib
 
 from safelight.blob import MemoryBlob
 from safelight.engine.base import Engine
-from safelight.errors import EngineUnreachable, SafelightError
+from safelight.errors import EngineUnreachable, SafelightError, Timeout
 from safelight.image.result import Thumbnail
 from safelight.image.spec import ThumbnailSpec
 from safelight.model import Answer
@@ -14,6 +14,7 @@ from safelight.server.errors import text_answer
 
 BAD_GATEWAY = 502
 MIN_REPLY_BYTES = 300
+TIMEOUT_S = 30
 SPECIFICATION = ThumbnailSpec.parse("fit,4,4,jpeg")
 
 
@@ -41,9 +42,9 @@ class HealthCheck:
         self._running: asyncio.Task[Answer] | None = None
 
     async def answer(self) -> Answer:
-        """`<name> OK`, or 502 for a picture that is none or a remote engine that is none.
+        """`<name> OK`, or 502 for a picture that is none or a remote engine that gives no answer.
 
-        Raises: what else the engine raised.
+        Raises: what else the engine raised; Timeout.
         """
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._check())
@@ -51,9 +52,12 @@ class HealthCheck:
 
     async def _check(self) -> Answer:
         try:
-            result = await self._engine.thumbnail(MemoryBlob(PICTURE), [SPECIFICATION], urgent=True)
+            async with asyncio.timeout(TIMEOUT_S):
+                result = await self._engine.thumbnail(MemoryBlob(PICTURE), [SPECIFICATION], urgent=True)
         except EngineUnreachable as error:
             return text_answer(error.message, BAD_GATEWAY)
+        except TimeoutError as error:
+            raise Timeout("image processing took too long") from error
         (output,) = result.outputs
         if isinstance(output, SafelightError):
             raise output

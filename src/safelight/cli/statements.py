@@ -59,7 +59,7 @@ def entries() -> list[Entry]:
 
 def choose(names: tuple[str, ...]) -> list[Entry]:
     """The entries that have these names, all without any. Raises: click.UsageError for an unknown name."""
-    from safelight.config.spec import suggestion
+    from safelight.config.declaring import suggestion
 
     known = entries()
     if not names:

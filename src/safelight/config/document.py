@@ -7,8 +7,9 @@ import types
 from collections.abc import Iterator
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
+from safelight.config.kind import inspect_value
 from safelight.config.secrets import MASK, is_secret, masked
-from safelight.config.spec import Field, Role, Statement, inspect_value
+from safelight.config.spec import Field, Role, Statement
 from safelight.config.tag import ANONYMOUS, Tag, Value, literal
 from safelight.template import Template
 

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from safelight.config.declaring import Declaring, StatementTable
 from safelight.config.problem import Problem
 from safelight.config.sdl import parse
 from safelight.config.secrets import masked_complaint
-from safelight.config.spec import Declaring, Statement, StatementTable
+from safelight.config.spec import Statement
 from safelight.errors import ConfigError
 
 S = TypeVar("S", bound=Statement)

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from safelight.config.spec import ImageName, NewImage, PathName, Statement
+from safelight.config.kind import ImageName, NewImage, PathName
+from safelight.config.spec import Statement
 from safelight.template import Template
 
 Reference = Template | PathName | ImageName | NewImage

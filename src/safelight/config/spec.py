@@ -9,15 +9,13 @@ Message texts: reference/imagestore 2.1.
 """
 
 import dataclasses
-import difflib
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import (
     Any,
     ClassVar,
     Literal,
-    Protocol,
     Self,
     Union,
     cast,
@@ -27,79 +25,11 @@ from typing import (
     get_type_hints,
 )
 
-from safelight.config.problem import Problem
-from safelight.config.tag import Position, Tag, Value
-from safelight.template import Template
+from safelight.config.declaring import Declaring, suggestion
+from safelight.config.kind import KINDS, Kind, inspect_value
+from safelight.config.tag import Tag, Value
 
 Role = Literal["value", "values", "attribute", "free", "block"]
-
-
-class ImageName(str):
-    """Name of an image that an earlier statement provides."""
-
-    __slots__ = ()
-
-
-class NewImage(str):
-    """Name under which a statement provides an image."""
-
-    __slots__ = ()
-
-
-class PathName(str):
-    """Name of a `path` template."""
-
-    __slots__ = ()
-
-
-class Root(str):
-    """A directory; relative to the working directory of the server."""
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """How a written value becomes a field's; `convert` raises ValueError, `expected` ends the message."""
-
-    label: str
-    convert: Callable[[Value], Any]
-    expected: str = "text"
-
-
-def to_text(written: Value) -> str:
-    """Text of a string, number or boolean; numbers as they are written. Raises: ValueError for null."""
-    if written is None:
-        raise ValueError
-    return str(written).lower() if isinstance(written, bool) else str(written)
-
-
-def to_flag(written: Value) -> bool:
-    """A boolean, or the strings `true` and `false`. Raises: ValueError."""
-    if isinstance(written, bool):
-        return written
-    if written in ("true", "false"):
-        return written == "true"
-    raise ValueError
-
-
-def to_integer(written: Value) -> int:
-    """An integer or a string of digits. Raises: ValueError."""
-    if isinstance(written, bool) or not isinstance(written, int | str):
-        raise ValueError
-    return int(written)
-
-
-KINDS: dict[Any, Kind] = {
-    str: Kind("text", to_text),
-    Template: Kind("template", lambda written: Template(to_text(written))),
-    ImageName: Kind("image name", lambda written: ImageName(to_text(written))),
-    NewImage: Kind("new image name", lambda written: NewImage(to_text(written))),
-    PathName: Kind("path name", lambda written: PathName(to_text(written))),
-    Root: Kind("directory", lambda written: Root(to_text(written))),
-    bool: Kind("flag", to_flag, "true or false or nil"),
-    int: Kind("integer", to_integer, "an integer"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,49 +94,6 @@ def free_attributes(*, help: str, example: str = "") -> Any:
 def block(of: "type[Statement]", *, help: str) -> Any:
     """The child statements, each declared as `of`."""
     return _field("block", (), help=help, of=of)
-
-
-class StatementTable(Protocol):
-    """The statements that exist, by family and name."""
-
-    def find(self, name: str, families: Sequence[Any]) -> "tuple[Any, type[Statement]] | None": ...
-
-    def names(self, families: Sequence[Any]) -> list[str]: ...
-
-
-class Declaring:
-    """Where declarations find each other and report to, and how strict they are."""
-
-    def __init__(self, table: StatementTable, *, lenient: bool = False) -> None:
-        self.table = table
-        self.lenient = lenient
-        self.problems: list[Problem] = []
-
-    def error(self, tag: Tag, message: str) -> None:
-        """Report a complaint about `tag` in the reference's form."""
-        self.problems.append(Problem(tag.position, f"syntax error while parsing '{tag}': {message}"))
-
-    def error_at(self, position: Position, message: str) -> None:
-        self.problems.append(Problem(position, message))
-
-    def warn(self, position: Position, message: str) -> None:
-        self.problems.append(Problem(position, message, "warning"))
-
-    def find(self, tag: Tag, families: Sequence[Any]) -> "tuple[Any, type[Statement]] | None":
-        """The statement class of `tag`; an unknown one is reported with the nearest name."""
-        found = self.table.find(tag.name, families)
-        if found is None:
-            hint = suggestion(tag.name, self.table.names(families))
-            guards = tag.name.startswith("validate")
-            self.unknown(tag.position, f"unexpected statement: {tag.name}{hint}", guards=guards)
-        return found
-
-    def unknown(self, position: Position, message: str, *, guards: bool = False) -> None:
-        """Report an unknown name: an error, or a warning when lenient unless it `guards` an endpoint."""
-        if self.lenient and not guards:
-            self.warn(position, message)
-        else:
-            self.error_at(position, message)
 
 
 @dataclass_transform(
@@ -411,18 +298,3 @@ class Reader:
 
 def _missing(written: Value) -> bool:
     return written is None or written is False
-
-
-def inspect_value(written: Value) -> str:
-    """A value as messages show it: strings quoted, `nil` for none."""
-    if written is None:
-        return "nil"
-    if isinstance(written, str):
-        return '"' + written.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return str(written).lower() if isinstance(written, bool) else str(written)
-
-
-def suggestion(name: str, known: list[str]) -> str:
-    """` (did you mean 'x'?)` for the nearest known name, or nothing."""
-    near = difflib.get_close_matches(name, known, 1, 0.6)
-    return f" (did you mean '{near[0]}'?)" if near else ""

@@ -4,8 +4,10 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+from safelight.config.declaring import Declaring
+from safelight.config.kind import PathName
 from safelight.config.references import references
-from safelight.config.spec import Declaring, PathName, Reader, Statement, values
+from safelight.config.spec import Reader, Statement, values
 from safelight.config.tag import Tag
 from safelight.errors import BadRequest
 from safelight.model import Endpoint, NamedImage, RequestState, Resources

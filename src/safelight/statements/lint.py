@@ -5,9 +5,11 @@ Such a file loads, and the requests concerned fail with a 500; here the author i
 
 from collections.abc import Collection, Iterator, Mapping
 
+from safelight.config.declaring import suggestion
+from safelight.config.kind import ImageName, NewImage, PathName
 from safelight.config.problem import Problem
 from safelight.config.references import references
-from safelight.config.spec import ImageName, NewImage, PathName, Statement, suggestion
+from safelight.config.spec import Statement
 from safelight.statements.condition import Conditional
 from safelight.statements.endpoint import UPLOADS, EndpointStatement
 from safelight.statements.match import Matchers

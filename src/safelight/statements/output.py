@@ -6,16 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from safelight.blob import Blob, MemoryBlob
-from safelight.config.spec import (
-    Declaring,
-    ImageName,
-    PathName,
-    Reader,
-    Statement,
-    attribute,
-    block,
-    value,
-)
+from safelight.config.declaring import Declaring
+from safelight.config.kind import ImageName, PathName
+from safelight.config.spec import Reader, Statement, attribute, block, value
 from safelight.config.tag import Tag
 from safelight.errors import SetupError
 from safelight.model import Answer, Location, NamedImage, Output, RequestState, Resources

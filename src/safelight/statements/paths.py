@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from safelight.config.spec import Declaring, Statement, block, value
+from safelight.config.declaring import Declaring
+from safelight.config.spec import Statement, block, value
 from safelight.config.tag import Tag
 from safelight.errors import PathNotDefined, PathRenderingError, SetupError
 from safelight.statements.registry import configuration

@@ -4,18 +4,9 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 from safelight.blob import MemoryBlob
-from safelight.config.spec import (
-    Declaring,
-    ImageName,
-    NewImage,
-    Reader,
-    Statement,
-    attribute,
-    block,
-    free_attributes,
-    value,
-    values,
-)
+from safelight.config.declaring import Declaring
+from safelight.config.kind import ImageName, NewImage
+from safelight.config.spec import Reader, Statement, attribute, block, free_attributes, value, values
 from safelight.config.tag import Tag
 from safelight.engine.base import Engine
 from safelight.errors import BadRequest, SafelightError, SetupError, SpecError

@@ -4,17 +4,9 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-from safelight.config.spec import (
-    Declaring,
-    NewImage,
-    PathName,
-    Reader,
-    Root,
-    Statement,
-    attribute,
-    suggestion,
-    value,
-)
+from safelight.config.declaring import Declaring, suggestion
+from safelight.config.kind import NewImage, PathName, Root
+from safelight.config.spec import Reader, Statement, attribute, value
 from safelight.config.tag import Tag
 from safelight.errors import (
     MemoryLimitExceeded,

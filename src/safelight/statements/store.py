@@ -3,7 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from safelight.config.spec import ImageName, PathName, Root, attribute, value
+from safelight.config.kind import ImageName, PathName, Root
+from safelight.config.spec import attribute, value
 from safelight.model import Location, RequestState, Resources, Step
 from safelight.statements.condition import Conditional, VariableConditional, local_names, when
 from safelight.statements.paths import render_path

@@ -108,5 +108,5 @@ def test_every_command_is_in_the_table() -> None:
 
 def test_every_example_is_in_the_table() -> None:
     assert set(re.findall(r"\(examples/([\w.-]+)\) \|", README)) == {
-        path.name for path in (ROOT / "examples").iterdir()
+        path.name for path in (ROOT / "examples").glob("*.sdl")
     }

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from safelight.engine import jail, notes, orders, worker
 from safelight.engine.handling import Handler, load_handler, start_failure
+from safelight.errors import ConfigError
 
 IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 FITTINGS = 3
@@ -36,6 +37,8 @@ def main() -> None:
             _check_single_thread()
         except Exception as error:
             control.send(orders.encode(orders.Ready(start_failure(error)[:2000], said)))
+            if isinstance(error, ConfigError):  # that said it all
+                sys.exit(1)
             raise
     gc.collect()
     gc.freeze()

@@ -73,9 +73,10 @@ def thumbnailing_method(name: str) -> Callable[[Function], Function]:
     `background-color`. It returns the new image, a `pyvips.Image` too, or None for unchanged.
     The function itself stays as it is.
     """
+    _check_name("thumbnailing method", name)
 
     def declare(function: Function) -> Function:
-        _check("thumbnailing method", name, function)
+        _check_function("thumbnailing method", name, function)
         _check_arguments(function)
         collector = _COLLECTOR.get()
         if collector is not None:
@@ -93,9 +94,10 @@ def edit(name: str) -> Callable[[Function], Function]:
     states. `options` are those of the edit, `thumbnail_spec` is the whole specification. Both may be declared
     keyword-only instead, or left out then; `*args` takes whatever is over. Result: as `thumbnailing_method`.
     """
+    _check_name("edit", name)
 
     def declare(function: Function) -> Function:
-        _check("edit", name, function)
+        _check_function("edit", name, function)
         shape = Shape.of(function)
         collector = _COLLECTOR.get()
         if collector is not None:
@@ -151,11 +153,14 @@ class Shape:
         return ((), {name: both[name] for name in self.keywords}) if self.keywords else ((options, spec), {})
 
 
-def _check(what: str, name: object, function: Callable[..., Any]) -> None:
+def _check_name(what: str, name: object) -> None:
     if not isinstance(name, str):
         raise DeclarationError(f"{what} name must be a string; got: {name!r}")
     if not name or any(character in name for character in _SEPARATORS):
         raise DeclarationError(f"{what} name '{name}' cannot be written in a specification")
+
+
+def _check_function(what: str, name: str, function: Callable[..., Any]) -> None:
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
         raise DeclarationError(f"{what} '{name}' must be a plain function")
 

@@ -271,7 +271,7 @@ def normal(image: Image) -> Image:
         return image
     if space in ("srgb", "b-w", "multiband") and samples != "uchar":
         image = image.rint().cast("uchar") if samples in ("float", "double") else image.cast("uchar")
-    image = to_8_bit(image)
+    image = image.colourspace("srgb") if space == "scrgb" else to_8_bit(image)
     return to_rgb(to_srgb(image) if needs_conversion(image) else image)
 
 

@@ -41,6 +41,11 @@ def test_nothing_to_say(statement: str) -> None:
     ("statement", "told"),
     [
         ('output_image "oo"', ["3: no statement provides image 'oo'"]),
+        ('thumbnail "o" "t" hieght=2', ["3: no option 'hieght' is known"]),
+        (
+            'thumbnail "o" "t" qualty=2 strength=3',
+            ["3: no option 'qualty' is known"],
+        ),
         ('output_image "input"', ["3: no statement provides image 'input'"]),
         ('store_file "o" root="r" path="q"', ["3: path 'q' not defined"]),
         ('output_text "#{nope}"', ["3: variable 'nope' not defined"]),

@@ -6,8 +6,9 @@ import pytest
 
 from safelight.blob import Blob, MemoryBlob
 from safelight.errors import ImageNotLoaded, SetupError, VariableNotDefined
+from safelight.image.formats import INPUT_FORMATS, OUTPUT_FORMATS
 from safelight.model import Images, MemoryBudget, NamedImage
-from safelight.variables import GENERATED, Variables, split_extension
+from safelight.variables import EXTENSIONS, GENERATED, Variables, split_extension
 
 DATA = b"data"
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -166,3 +167,8 @@ def test_nothing_is_generated_before_it_is_asked_for() -> None:
 )
 def test_split_extension(path: str, stem: str, extension: str) -> None:
     assert split_extension(path) == (stem, extension)
+
+
+def test_every_type_that_is_read_or_written_has_an_extension() -> None:
+    types = {known.mime_type for known in (*INPUT_FORMATS.values(), *OUTPUT_FORMATS.values())}
+    assert types <= set(EXTENSIONS)

@@ -32,7 +32,13 @@ EXTENSIONS = {
     "image/vnd.microsoft.icon": "ico",
     "image/vnd.adobe.photoshop": "psd",
     "image/x-portable-pixmap": "ppm",
+    "image/x-portable-anymap": "ppm",
     "image/x-tga": "tga",
+    "image/x-pcx": "pcx",
+    "image/vnd.ms-dds": "dds",
+    "image/x-icns": "icns",
+    "image/x-sgi": "sgi",
+    "image/qoi": "qoi",
 }
 
 

@@ -196,3 +196,14 @@ def test_as_a_process(file: Path) -> None:
     done = subprocess.run([*program, "check", str(file)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"{file}:1:1: unexpected statement: gat (did you mean 'get'?)\n"
+
+
+def test_several_files_are_all_checked(tmp_path: Path) -> None:
+    good, bad, worse = (tmp_path / name for name in ("good.sdl", "bad.sdl", "worse.sdl"))
+    good.write_text('get { output_text "x"; }')
+    bad.write_text("gett { }")
+    worse.write_text('path "a"')
+    result = CliRunner().invoke(main, ["check", str(good), str(bad), str(worse)])
+    assert result.exit_code == 1
+    assert f"{good}: " in result.stdout
+    assert [line.split(": ")[0] for line in result.stderr.splitlines()] == [f"{bad}:1:1", f"{worse}:1:1"]

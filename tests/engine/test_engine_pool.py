@@ -542,7 +542,8 @@ async def test_descriptors_do_not_leak(tmp_path: Path) -> None:
             else:
                 await works(engine)
         await eventually(lambda: engine.status().workers == 3)
-        assert engine.status().restarts["count"] >= 9
+        # A process is replaced after 50 to 55 jobs, and up to three may each be short of that by one job.
+        assert engine.status().restarts["count"] >= (501 - 3 * 54) // 55
         await eventually(lambda: descriptors() == before)
         assert descriptors(template_pid()) < 12
 

@@ -19,21 +19,30 @@ def lenient_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @lenient_option
-def command(file: Path, lenient: bool) -> None:
-    """Load FILE and say everything that is wrong with it, or what it declares.
+def command(files: tuple[Path, ...], lenient: bool) -> None:
+    """Load each FILE and say everything that is wrong with it, or what it declares.
 
     Complaints and warnings go to standard error, one on each line, as FILE:LINE:COLUMN: MESSAGE. The exit
-    code is 1 if the server would refuse the file, else 0. Nothing is opened, contacted or changed, and
+    code is 1 if the server would refuse one of the files, else 0. Nothing is opened, contacted or changed, and
     secrets are never shown.
     """
     from safelight.cli.show import model
+    from safelight.errors import ConfigError
 
-    config = load(file, lenient=lenient)
-    warn(config)
-    for line in overview(model(config)):
-        click.echo(line)
+    complaints: list[str] = []
+    for file in files:
+        try:
+            config = load(file, lenient=lenient)
+        except ConfigError as error:
+            complaints.append(error.message)
+            continue
+        warn(config)
+        for line in overview(model(config)):
+            click.echo(line)
+    if complaints:
+        raise ConfigError("\n".join(complaints))
 
 
 def load(file: Path, *, lenient: bool) -> "Config":

@@ -14,12 +14,16 @@ from safelight.statements.condition import Conditional
 from safelight.statements.endpoint import UPLOADS, EndpointStatement
 from safelight.statements.match import Matchers
 from safelight.statements.output import PathEntry
+from safelight.statements.process import SpecStatement
 from safelight.statements.source import SourceS3
 from safelight.statements.store import DeleteS3, StoreS3
 from safelight.template import Template
 from safelight.variables import GENERATED
 
 S3_STATEMENTS = (SourceS3, StoreS3, DeleteS3)
+OPTIONS = ["quality", "background-color", "float-x", "float-y", "interlace"]
+"""Options that the image core itself knows (reference/thumbnailer 7.2)."""
+
 ABOUT_AN_IMAGE = {"image_name", "imagename"}
 ABOUT_A_LOCATION = {"url", "scheme", "host", "port"}
 
@@ -45,6 +49,8 @@ def _lint_statement(
         yield _warning(
             statement, f"'{name}' needs S3 storage, which comes with the next release; requests fail"
         )
+    if isinstance(statement, SpecStatement):
+        yield from _lint_options(statement)
     for found in _own_references(statement):
         if isinstance(found, ImageName) and found not in images:
             yield _warning(
@@ -54,6 +60,14 @@ def _lint_statement(
             yield from _lint_path(statement, found, variables, paths)
         elif isinstance(found, Template):
             yield from _lint_template(statement, found, variables, "")
+
+
+def _lint_options(spec: SpecStatement) -> Iterator[Problem]:
+    """Options that look like a misspelt known one; others may belong to a plugin."""
+    known = [field.name for field in spec.fields if field.role == "attribute"] + OPTIONS
+    for name in spec.extra:
+        if name not in known and (hint := suggestion(name, known)):
+            yield _warning(spec, f"no option '{name}' is known{hint}")
 
 
 def _lint_path(

@@ -24,10 +24,12 @@ from safelight.server.errors import (
     text_answer,
 )
 from safelight.server.exchange import Exchange
+from safelight.server.log import measured
 from safelight.server.service import Service
 from safelight.server.stats import Statistics
 from safelight.server.watch import Lookout, Watch
 from safelight.uri import well_formed
+from safelight.xid import set_xid
 
 MAX_URL_BYTES = 8 << 10
 CLIENT_LEFT = 499  # in the access log only, as nginx has it
@@ -42,11 +44,15 @@ class AppSettings:
 
     `max_bytes`: image data and body of one request. `request_timeout_s`: from the end of its body to its
     answer. `spool_directory`: where large bodies wait, None for the system's temporary directory.
+    `refuse_bad_escapes`: answer 400 to a `%` without two hexadecimal digits; for services that decode paths.
+    `xid_header`: request header whose value is shown in the log lines of the request, and sent on.
     """
 
     max_bytes: int = 128 << 20
     request_timeout_s: float = 60
     spool_directory: Path | None = None
+    refuse_bad_escapes: bool = True
+    xid_header: str | None = None
 
 
 class App:
@@ -107,12 +113,20 @@ class App:
     async def _serve(self, exchange: Exchange) -> None:
         started = monotonic()
         self._count("total_requests")
-        reply = await self._reply(exchange)
+        self._note_xid(exchange)
+        with measured("serving request", exchange):
+            reply = await self._reply(exchange)
         if reply is not None:
             await self._send(exchange, reply)
         if self._access_log is not None:
             status, size = (reply.answer.status, reply.answer.body.size) if reply else (CLIENT_LEFT, 0)
             self._access_log.write(exchange.scope, status, size, monotonic() - started)
+
+    def _note_xid(self, exchange: Exchange) -> None:
+        """For this task, which serves no other request."""
+        header = self._settings.xid_header
+        if header is not None and (xid := exchange.headers.get(header.lower())):
+            set_xid(header, xid)
 
     async def _reply(self, exchange: Exchange) -> "_Reply | None":
         """What to send; None when nobody is left to read it."""
@@ -136,7 +150,7 @@ class App:
 
     async def _answer(self, exchange: Exchange) -> Answer:
         raw_path, raw_query = exchange.raw_path, exchange.raw_query
-        if ("%" in raw_path or "%" in raw_query) and not (well_formed(raw_path) and well_formed(raw_query)):
+        if self._settings.refuse_bad_escapes and not _well_formed(raw_path, raw_query):
             raise MalformedTarget
         if len(raw_path) + len(raw_query) > MAX_URL_BYTES:
             raise UriTooLong("request URI is too long")
@@ -206,6 +220,10 @@ class App:
                 self._count("writing", -1)
         is_multipart = reply.answer.content_type.startswith("multipart/")
         self._count("total_write_multipart" if is_multipart else "total_write")
+
+
+def _well_formed(raw_path: str, raw_query: str) -> bool:
+    return all("%" not in text or well_formed(text) for text in (raw_path, raw_query))
 
 
 class _Reply(NamedTuple):

@@ -44,8 +44,17 @@ STATISTICS = (
 )
 """Names in the order of `/stats` (reference/imagestore 9.6)."""
 
-GAUGES = ("calling", "writing")
+GAUGES = ("calling", "writing", "images_loaded")
 """What ends with the worker that counted it; all other values only grow."""
+
+PEAKS = {"images_loaded": ("max_images_loaded", "max_images_loaded_worker")}
+"""Gauges and the statistics that keep the highest value they had in one worker."""
+
+HIGHEST = frozenset({"max_images_loaded_worker"})
+"""The highest of all workers instead of their sum, which makes `max_images_loaded` an upper bound."""
+
+ALIASES = {"total_images_downscaled": "total_images_downsampled"}
+"""Names in older documentation, for asking for one value (reference/thumbnailer section 9)."""
 
 MAX_WORKERS = 512
 _NUMBER_BYTES = 8
@@ -86,17 +95,19 @@ class Statistics:
         return RowCounters(self._numbers[row * width : (row + 1) * width], self._columns)
 
     def value(self, name: str) -> int:
-        """Sum over all workers. Raises: KeyError for an unknown name."""
-        return sum(self._numbers[self._columns[name] :: len(self.names)])
+        """Sum (or highest) over all workers. Raises: KeyError for an unknown name."""
+        numbers = self._numbers[self._columns[name] :: len(self.names)]
+        return max(numbers) if name in HIGHEST else sum(numbers)
 
     def answer(self, raw_path: str) -> Answer:
         """Answer `/stats` by all values, `/stats/<name>` by one. Raises: NotFound for an unknown name."""
         name = raw_path.removeprefix("/stats").removeprefix("/").partition("/")[0]
         if not name:
             return text_answer("\n".join(f"{name}: {self.value(name)}" for name in self.names))
-        if name not in self._columns:
+        known = ALIASES.get(name, name)
+        if known not in self._columns:
             raise NotFound(f"unknown statistic '{name}'")
-        return text_answer(str(self.value(name)))
+        return text_answer(str(self.value(known)))
 
 
 class RowCounters:
@@ -105,6 +116,11 @@ class RowCounters:
     def __init__(self, numbers: memoryview, columns: dict[str, int]) -> None:
         self._numbers = numbers
         self._columns = columns
+        self._peaks = {
+            columns[gauge]: [columns[peak] for peak in peaks if peak in columns]
+            for gauge, peaks in PEAKS.items()
+            if gauge in columns
+        }
         self._unknown: set[str] = set()
 
     def add(self, name: str, amount: int = 1) -> None:
@@ -112,6 +128,8 @@ class RowCounters:
         column = self._columns.get(name)
         if column is not None:
             self._numbers[column] += amount
+            for peak in self._peaks.get(column, ()):
+                self._numbers[peak] = max(self._numbers[peak], self._numbers[column])
         elif name not in self._unknown:
             self._unknown.add(name)
             _log.error(f"no statistic is called '{name}'")

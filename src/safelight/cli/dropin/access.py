@@ -1,0 +1,38 @@
+"""Access lines in syslog instead of a file."""
+
+import logging
+import os
+import socket
+
+from safelight.cli.dropin.log import LOGGER
+from safelight.server.access import AccessLog
+from safelight.server.asgi import Scope
+
+MAX_LINE_BYTES = 1 << 16
+
+
+class SyslogAccess(AccessLog):
+    """Hands the lines to the application log, marked by `"type":"http-access"`.
+
+    They are made for a descriptor, so they come back through a pair of sockets.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(os.devnull)
+        self._log = logging.getLogger(f"{LOGGER}.server")
+        self._pair: tuple[socket.socket, socket.socket] | None = None
+
+    def reopen(self) -> None:
+        """Once in each worker: what one worker has written must not be read by another."""
+        if self._pair is None:
+            self._pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            os.close(self._descriptor)
+            self._descriptor = self._pair[1].fileno()
+
+    def write(self, scope: Scope, status: int, size: int, duration_s: float) -> None:
+        super().write(scope, status, size, duration_s)
+        if self._pair is not None:
+            line = self._pair[0].recv(MAX_LINE_BYTES).decode("ascii", "backslashreplace").rstrip("\n")
+            record = logging.LogRecord(self._log.name, logging.INFO, "", 0, line, None, None)
+            record.meta = {"type": "http-access"}
+            self._log.handle(record)  # whatever the level

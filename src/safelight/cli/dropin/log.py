@@ -1,0 +1,202 @@
+"""Log lines of the older servers (reference/thumbnailer section 13).
+
+    2026-11-21 22:51:15.123456 UTC [meta {"pid":17,"xid":"a1","className":"safelight.server"}] WARN: message
+
+Our own lines, gunicorn's and uvicorn's all go to one logger of the standard library, and from there to
+standard error, to the log file of a daemon, or to syslog.
+"""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from io import TextIOWrapper
+from logging.handlers import SysLogHandler
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from structlog.typing import EventDict
+
+from safelight.errors import ConfigError
+from safelight.server.log import Took, escape, mask, report_times
+from safelight.xid import current_xid
+
+LOGGER = "safelight"
+GUESTS = ("gunicorn.error", "uvicorn.error")
+ANY = 60
+LEVEL_NAMES = {
+    logging.DEBUG: "DEBUG",
+    logging.INFO: "INFO",
+    logging.WARNING: "WARN",
+    logging.ERROR: "ERROR",
+    logging.CRITICAL: "FATAL",
+}
+SYSLOG_SOCKET_VARIABLE = "SAFELIGHT_SYSLOG_SOCKET"
+SYSLOG_SOCKET = "/dev/log"
+_REDIRECTED = (1, 2)
+
+
+def configure(handlers: Sequence[logging.Handler], level: int, *, perf_stats: bool = False) -> None:
+    """Send all lines of at least `level`, and the times if wanted, to the handlers."""
+    logger = logging.getLogger(LOGGER)
+    logger.handlers = list(handlers)
+    logger.setLevel(level)
+    logger.propagate = False
+    for name in GUESTS:
+        logging.getLogger(name).addFilter(_Diversion(logger, level))
+    structlog.configure(
+        processors=[_hand_over],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *names: logging.getLogger(*names[:1] or (LOGGER,)),
+        cache_logger_on_first_use=True,
+    )
+    report_times(_log_times if perf_stats else None)
+
+
+def _hand_over(_logger: object, _method: str, event: EventDict) -> tuple[tuple[str], dict[str, Any]]:
+    """structlog's last step: what the logger of the standard library is called with."""
+    trace = event.pop("exc_info", None)
+    text = str(event.pop("event"))
+    rest = ", ".join(f"{name}: {value}" for name, value in event.items())
+    return (text + (f" ({rest})" if rest else ""),), {"exc_info": trace}
+
+
+def _log_times(took: Took) -> None:
+    meta = {
+        "type": "perf-stats",
+        "user_time": round(took.user_s, 6),
+        "system_time": round(took.system_s, 6),
+        "total_time": round(took.user_s + took.system_s, 6),
+        "real_time": round(took.real_s, 6),
+        "task": took.tasks[-1],
+        "object": took.thing,
+        "level": len(took.tasks) - 1,
+    }
+    text = f"took {took.real_s:.6f} sec - {' -> '.join(took.tasks)}"
+    text += f": {took.thing}" if took.thing is not None else ""
+    logging.getLogger(f"{LOGGER}.server").log(ANY, text, extra={"meta": meta})
+
+
+class _Diversion(logging.Filter):
+    """Has the lines of another library's logger handled by ours instead."""
+
+    def __init__(self, logger: logging.Logger, level: int) -> None:
+        super().__init__()
+        self._logger = logger
+        self._level = level
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= self._level:
+            self._logger.handle(record)
+        return False
+
+
+class LineFormatter(logging.Formatter):
+    """One line per record, and the backtrace below it. What a client sent cannot begin a new line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created, UTC)
+        return f"{moment:%Y-%m-%d %H:%M:%S.%f} UTC {self.body(record, {'pid': os.getpid()})}"
+
+    def body(self, record: logging.LogRecord, meta: dict[str, object]) -> str:
+        """What follows the time."""
+        for xid in current_xid().values():
+            meta["xid"] = xid
+        meta["className"] = record.name
+        meta |= getattr(record, "meta", {})
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            meta["exceptionClass"] = type(error).__name__
+        level = LEVEL_NAMES.get(record.levelno, "ANY")
+        text = escape(mask(record.getMessage()))
+        line = f"[meta {msgspec.json.encode(_printable(meta)).decode()}] {level}: {text}"
+        return (
+            line if error is None else f"{line}\n{mask(''.join(traceback.format_exception(error)).rstrip())}"
+        )
+
+
+def _printable(meta: dict[str, object]) -> dict[str, object]:
+    """What a client sent may hold anything, lone surrogates included, which JSON cannot."""
+    return {key: escape(value) if isinstance(value, str) else value for key, value in meta.items()}
+
+
+class SyslogFormatter(LineFormatter):
+    """Without the time, which syslog adds, and with the pid in the identity instead of the meta."""
+
+    def __init__(self, identity: str) -> None:
+        super().__init__()
+        self._identity = identity
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{self._identity}[{os.getpid()}]: {self.body(record, {})}"
+
+
+class Syslog(SysLogHandler):
+    """Datagrams to the syslog of this machine. Raises: ConfigError when there is none."""
+
+    priority_map = {  # noqa: RUF012 (as the base class has it)
+        "DEBUG": "debug",
+        "INFO": "info",
+        "WARNING": "warning",
+        "ERROR": "err",
+        "CRITICAL": "crit",
+    }
+    append_nul = False
+
+    def __init__(self, identity: str, facility: str) -> None:
+        path = os.environ.get(SYSLOG_SOCKET_VARIABLE, SYSLOG_SOCKET)
+        try:
+            super().__init__(path, self.facility_names[facility])
+        except OSError as error:
+            raise ConfigError(f"cannot reach syslog at '{path}': {error.strerror}") from error
+        self.setFormatter(SyslogFormatter(identity))
+
+    def mapPriority(self, levelName: str) -> str:  # noqa: N802, N803 (as the base class has it)
+        return self.priority_map.get(levelName, "notice")
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """A syslog that is being restarted must not fail requests; the next line connects again."""
+
+
+def stderr_handler() -> logging.Handler:
+    """Lines on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter())
+    return handler
+
+
+class LogFile(logging.FileHandler):
+    """The log file of a daemon, its standard output and error included. gunicorn reopens it on SIGUSR1.
+
+    A file that cannot be opened again, perhaps because the worker is another user now, is kept.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "a", "utf-8", delay=True, errors="backslashreplace")
+        self.setFormatter(LineFormatter())
+
+    def take_standard_streams(self) -> None:
+        """Open the file, and let standard output and error go there from now on."""
+        self.stream = self._open()
+
+    def _open(self) -> TextIOWrapper:
+        try:
+            descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError:
+            descriptor = os.dup(_REDIRECTED[-1])
+        for standard in _REDIRECTED:
+            os.dup2(descriptor, standard)
+        return os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
+
+
+def check_log_file(path: str) -> None:
+    """Create the file if need be. Raises: ConfigError when it cannot be written."""
+    try:
+        with Path(path).open("a"):
+            pass
+    except OSError as error:
+        raise ConfigError(f"cannot write the log '{path}': {error.strerror}") from error

@@ -1,0 +1,102 @@
+"""Command lines as the older servers take them: `--name VALUE`, `-n VALUE`, `--name`, `-n`.
+
+Underscores in long names are dashes; `--name=VALUE` and combined short forms do not exist; of several values
+for one option the last counts, unless it gathers them.
+"""
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["switch", "text", "texts", "count", "number"]
+"""`switch`: no value. `texts`: repeatable. `count`: a whole number from 1, `number`: from 0."""
+
+LEAST: Mapping[Kind, int] = {"count": 1, "number": 0}
+MAX_DIGITS = 9
+HELP_COLUMNS = 100
+HELP_INDENT = " " * 8
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One line of the table of options. `name` without dashes in front; `default`: of the kind's type."""
+
+    name: str
+    help: str
+    short: str | None = None
+    kind: Kind = "switch"
+    default: Any = None
+    choices: Sequence[str] = ()
+
+    def spelling(self) -> str:
+        """`--name|-n VALUE`, as the help shows it."""
+        names = f"--{self.name}" + (f"|-{self.short}" if self.short else "")
+        value = {"switch": "", "count": " N", "number": " N"}.get(self.kind, " VALUE")
+        return names + value + ("*" if self.kind == "texts" else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """Values by option name, defaults filled in; and arguments that belong to no option."""
+
+    values: Mapping[str, Any]
+    arguments: tuple[str, ...]
+
+
+class UsageError(Exception):
+    """A command line that cannot be understood."""
+
+
+def parse(words: Iterable[str], options: Sequence[Option]) -> Parsed:
+    """Read the command line. Raises: UsageError."""
+    spellings = {f"--{option.name}": option for option in options}
+    spellings |= {f"-{option.short}": option for option in options if option.short}
+    found: dict[str, Any] = {}
+    arguments: list[str] = []
+    waiting = iter(words)
+    for word in waiting:
+        if not word.startswith("-") or word == "-":
+            arguments.append(word)
+            continue
+        option = spellings.get(word.replace("_", "-"))
+        if option is None:
+            raise UsageError(f"unknown option: {word}")
+        value = True if option.kind == "switch" else _value(option, word, waiting)
+        found[option.name] = [*found.get(option.name, ()), value] if option.kind == "texts" else value
+    defaults = {option.name: False if option.kind == "switch" else option.default for option in options}
+    return Parsed(defaults | found, tuple(arguments))
+
+
+def _value(option: Option, word: str, waiting: Iterator[str]) -> str | int:
+    text = next(waiting, None)
+    if text is None:
+        raise UsageError(f"option {word} needs a value")
+    if option.choices and text not in option.choices:
+        raise UsageError(f"option {word} needs one of {', '.join(option.choices)}, got: {text}")
+    if option.kind not in LEAST:
+        return text
+    least = LEAST[option.kind]
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS and int(text) >= least):
+        raise UsageError(f"option {word} needs a whole number from {least}, got: {text}")
+    return int(text)
+
+
+def usage(name: str, description: str, options: Sequence[Option]) -> str:
+    """The help text."""
+    lines = [f"Usage: {name} [switches|options]", description]
+    for title, wanted in (("Switches:", True), ("Options:", False)):
+        lines += [title, *(line for option in options if (option.kind == "switch") == wanted
+                           for line in _described(option))]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _described(option: Option) -> Iterator[str]:
+    yield f"   {option.spelling()}"
+    text = option.help
+    if option.default is not None:
+        shown = " ".join(option.default) if option.kind == "texts" else option.default
+        text += f" [default: {shown}]"
+    yield from textwrap.wrap(
+        text, HELP_COLUMNS, initial_indent=HELP_INDENT, subsequent_indent=HELP_INDENT, break_on_hyphens=False
+    )

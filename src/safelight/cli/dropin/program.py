@@ -1,0 +1,195 @@
+"""A drop-in command: the options that all have, and the way from a command line to a running server."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import structlog
+
+from safelight import __version__
+from safelight.cli.dropin.access import SyslogAccess
+from safelight.cli.dropin.daemon import Launch, detach
+from safelight.cli.dropin.identity import adopt_groups, check_pid_file, find_user
+from safelight.cli.dropin.listeners import expand_listener
+from safelight.cli.dropin.log import LogFile, Syslog, check_log_file, configure, stderr_handler
+from safelight.cli.dropin.options import Option, Parsed, UsageError, parse, usage
+from safelight.errors import ConfigError
+from safelight.image.settings import MEBIBYTE
+from safelight.server.access import AccessLog
+from safelight.server.app import AppSettings
+from safelight.server.hosting import HostSettings, Say
+from safelight.server.process import Load, ProcessSettings, serve
+from safelight.server.stats import Statistics
+
+BAD_USAGE = 42
+FACILITIES = (
+    *("auth", "authpriv", "cron", "daemon", "ftp", "kern", "lpr", "mail", "news", "syslog", "user", "uucp"),
+    *(f"local{number}" for number in range(8)),
+)
+
+_log = structlog.get_logger("safelight.cli")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A drop-in command. `version`: of the server that it replaces. `options`: its own, before the common."""
+
+    name: str
+    version: str
+    description: str
+    options: Sequence[Option]
+    default_listener: str
+
+    def all_options(self) -> tuple[Option, ...]:
+        return (*self.options, *_common_options(self.name, self.default_listener))
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a command serves: `load` is given the settings that the common options stand for."""
+
+    load: Callable[[HostSettings, Say], Load]
+    statistics: Statistics
+
+
+def _common_options(name: str, default_listener: str) -> tuple[Option, ...]:
+    cores = len(os.sched_getaffinity(0))
+    return (
+        Option("help", "show this help", "h"),
+        Option("version", "show the version"),
+        Option("log-file", "log of a server in the background", "l", "text", f"{name}.log"),
+        Option("syslog-facility", "log to syslog and to no file", "s", "text", choices=FACILITIES),
+        Option(
+            "access-log-file", "log of requests, NCSA form and seconds", "a", "text", f"{name}_access.log"
+        ),
+        Option("xid-header", "request header with a transaction id, which log lines then show", "x", "text"),
+        Option("pid-file", "file for the process id", "p", "text", f"{name}.pid"),
+        Option("foreground", "stay in the foreground and log to standard error", "f"),
+        Option(
+            "listener",
+            "address to listen at, repeatable: HOST:PORT, unix:FILE, /FILE, ~/FILE or ~USER/FILE",
+            "L",
+            "texts",
+            [default_listener],
+        ),
+        Option("user", "user that the workers run as; only root can choose", "u", "text"),
+        Option("worker-processes", "image workers, each one image at a time", "w", "count", cores),
+        Option("http-workers", "HTTP workers; default: one per eight cores", None, "count"),
+        Option("worker-timeout", "seconds that a request may take once its body is there", "t", "count", 300),
+        Option("transform-timeout", "seconds that an image worker may take for one image", None, "count", 20),
+        Option("limit-memory", "MiB of image data and body of one request", None, "count", 128),
+        Option("verbose", "log at level INFO; otherwise WARN", "v"),
+        Option("debug", "log at level DEBUG", "d"),
+        Option("perf-stats", "log how long the steps of a request take, at any level", "V"),
+    )
+
+
+def read_command_line(program: Program, words: Sequence[str]) -> Parsed:
+    """The options of a server to be started; exits after help, version and complaints."""
+    options = program.all_options()
+    help_text = usage(program.name, program.description, options)
+    try:
+        parsed = parse(words, options)
+    except UsageError as error:
+        sys.stderr.write(f"Error: {error}\n{help_text}")
+        sys.exit(BAD_USAGE)
+    if parsed.values["help"]:
+        sys.stdout.write(help_text)
+        sys.exit(0)
+    if parsed.values["version"]:
+        sys.stdout.write(f'{program.name} version "{program.version}"\nSafelight {__version__}\n')
+        sys.exit(0)
+    return parsed
+
+
+def run(program: Program, options: Mapping[str, Any], notices: Sequence[str], service: Service) -> NoReturn:
+    """Serve, in the foreground or as a daemon. `notices` are logged as warnings. Ends by SystemExit."""
+    launch: Launch | None = None
+    try:
+        access_log = _access_log(options)
+        settings = _process_settings(options)
+        _check(options, settings)
+        if not options["foreground"] and "GUNICORN_FD" not in os.environ:  # set when a server replaces itself
+            launch = detach()
+        _configure_log(program, options, launch)
+        for notice in notices:
+            _log.warning(notice)
+        load = service.load(_host_settings(options, access_log), _announcer(launch))
+        serve(settings, load, service.statistics)
+    except ConfigError as error:
+        if launch is None:
+            sys.stderr.write(f"Error: {error.message}\n")
+        else:
+            _log.error(error.message)
+        sys.exit(1)
+
+
+def _check(options: Mapping[str, Any], settings: ProcessSettings) -> None:
+    """What can be refused while somebody is looking. Raises: ConfigError."""
+    if settings.pid_file is not None and "GUNICORN_FD" not in os.environ:
+        check_pid_file(Path(settings.pid_file))
+    logs = [] if options["syslog-facility"] else [options["access-log-file"]]
+    if not options["foreground"] and not options["syslog-facility"]:
+        check_log_file(options["log-file"])
+        logs.append(options["log-file"])
+    if options["user"] is not None:
+        adopt_groups(find_user(options["user"]), logs)
+
+
+def _access_log(options: Mapping[str, Any]) -> AccessLog:
+    if options["syslog-facility"]:
+        return SyslogAccess()
+    return AccessLog(str(Path(options["access-log-file"]).absolute()))
+
+
+def _configure_log(program: Program, options: Mapping[str, Any], launch: Launch | None) -> None:
+    handlers: list[logging.Handler] = []
+    if options["syslog-facility"]:
+        handlers.append(Syslog(program.name, options["syslog-facility"]))
+    elif not options["foreground"]:
+        log_file = LogFile(str(Path(options["log-file"]).absolute()))
+        log_file.take_standard_streams()
+        handlers.append(log_file)
+    if options["foreground"]:
+        handlers.append(stderr_handler())
+    if launch is not None:
+        handlers.append(launch)
+    level = logging.DEBUG if options["debug"] else logging.INFO if options["verbose"] else logging.WARNING
+    configure(handlers, level, perf_stats=options["perf-stats"])
+
+
+def _announcer(launch: Launch | None) -> Say:
+    """Called by the first worker when it is ready."""
+
+    def say(line: str) -> None:
+        _log.info(line)
+        if launch is not None:
+            launch.ready()
+
+    return say
+
+
+def _process_settings(options: Mapping[str, Any]) -> ProcessSettings:
+    return ProcessSettings(
+        listeners=tuple(map(expand_listener, options["listener"])),
+        image_workers=options["worker-processes"],
+        http_workers=options["http-workers"],
+        max_discard_bytes=options["limit-memory"] * MEBIBYTE,
+        log_level="info" if options["verbose"] or options["debug"] else "warning",
+        pid_file=str(Path(options["pid-file"]).absolute()),
+        daemon=not options["foreground"],
+        user=options["user"],
+    )
+
+
+def _host_settings(options: Mapping[str, Any], access_log: AccessLog) -> HostSettings:
+    app = AppSettings(
+        max_bytes=options["limit-memory"] * MEBIBYTE,
+        request_timeout_s=options["worker-timeout"],
+        xid_header=options["xid-header"],
+    )
+    return HostSettings(app, transform_timeout_s=options["transform-timeout"], access_log=access_log)

@@ -4,7 +4,7 @@ import pytest
 
 from safelight import errors
 from safelight.image.result import ImageInfo, Thumbnail
-from safelight.image.spec import ThumbnailSpec
+from safelight.image.spec import Edit, ThumbnailSpec
 from safelight.multipart import Part, join
 from safelight.protocol import Reply, read_identity, read_thumbnails, thumbnail_path
 
@@ -26,6 +26,24 @@ def test_one_specification_and_several_have_different_routes() -> None:
 def test_no_value_can_break_out_of_its_specification() -> None:
     spec = ThumbnailSpec("crop", 1, 2, "png", {"a": "x/../../stats?b#c %41é"})
     assert thumbnail_path([spec]) == "/thumbnail/crop,1,2,png,a:x%2F..%2F..%2Fstats%3Fb%23c%20%2541%C3%A9"
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [
+        ("#fff", "0xfff"),
+        ("#FF8000", "0xFF8000"),
+        ("#f", "%23f"),
+        ("#fffff", "%23fffff"),
+        ("#ggg", "%23ggg"),
+        ("a#fff", "a%23fff"),
+        ("#fff/", "%23fff%2F"),
+    ],
+)
+def test_a_colour_with_a_hash_is_sent_in_its_other_form(value: str, sent: str) -> None:
+    """No server decodes `%23`."""
+    spec = ThumbnailSpec("pad", 1, 2, "png", {"background-color": value}, (Edit("a", (value,)),))
+    assert thumbnail_path([spec]) == f"/thumbnail/pad,1,2,png,background-color:{sent}!a,{sent}"
 
 
 def test_one_thumbnail() -> None:

@@ -29,6 +29,7 @@ MAX_MESSAGE_BYTES = 8 << 10
 _SPEC_CHARACTERS = "!$&'()*+,;=:@~"
 _MIME_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)
 _SIDE_DIGITS = 9
+_HASH_COLOUR = re.compile(r"(?<=[:,])#(?=(?:[0-9A-Fa-f]{3,4}|[0-9A-Fa-f]{6}|[0-9A-Fa-f]{8})(?:[,!]|$))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +105,12 @@ class _Identity(msgspec.Struct, rename="camel"):
 def thumbnail_path(specs: Sequence[ThumbnailSpec]) -> str:
     """The path to PUT an image to: `/thumbnail/` for one specification, `/thumbnails/` for more.
 
-    What could end the path segment of a specification is encoded; its own separators are not.
+    What could end the path segment of a specification is encoded; its own separators are not. No server
+    decodes it, so a colour that begins with `#` is sent in its other form (reference/thumbnailer 1, 7.3).
     """
     route = "thumbnail" if len(specs) == 1 else "thumbnails"
-    return f"/{route}/" + "/".join(quote(str(spec), safe=_SPEC_CHARACTERS) for spec in specs)
+    texts = (_HASH_COLOUR.sub("0x", str(spec)) for spec in specs)
+    return f"/{route}/" + "/".join(quote(text, safe=_SPEC_CHARACTERS) for text in texts)
 
 
 def read_thumbnails(reply: Reply, expected: int) -> Thumbnails:

@@ -158,7 +158,7 @@ def size(answer: httpx.Response) -> tuple[int, int]:
         ("/single/limit/5000/100/jpeg", (150, 100)),
         ("/single/crop/input/30/jpeg", (600, 30)),
         ("/single/crop/20/20/input", (20, 20)),
-        ("/single/crop/64/48/jpeg?options=quality:20,interlace:line", (64, 48)),
+        ("/single/crop/64/48/jpeg?options=quality:20,interlace:LineInterlace", (64, 48)),
         ("/single/pad/90/90/png?options=background-color:0x00ff00", (90, 90)),
         ("/single/fit/128/128/png?edits=rotate,90", (85, 128)),
         ("/single/fit/60/60/png?edits=crop,0.1,0.1,0.5,0.5!blur,0,0,0.5,0.5,sigma:0.02", (60, 40)),

@@ -145,7 +145,7 @@ def _received(connection: socket.socket) -> Received | None:
     head, _, body = data.partition(b"\r\n\r\n")
     line, *lines = head.decode("latin-1").split("\r\n")
     headers = dict(text.split(": ", 1) for text in lines)
-    length = int(next(text for name, text in headers.items() if name.lower() == "content-length"))
+    length = int({name.lower(): text for name, text in headers.items()}.get("content-length", "0"))
     while len(body) < length:
         body += connection.recv(1 << 16)
     method, target, _ = line.split(" ")

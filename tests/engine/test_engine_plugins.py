@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 sys.path += [str(Path(__file__).parents[1] / name) for name in ("image", "plugins")]
 
@@ -217,3 +218,12 @@ async def test_counts_come_along(engine: Engine) -> None:
         "created_total": 2,
         "destroyed_total": 2,
     }
+
+
+async def test_warnings_reach_the_log(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    with capture_logs() as lines:
+        await one(engine, "fit,6,4,png!numbers,extra!rotate,0,more\r\nLine")
+    told = [line["event"] for line in lines] if isinstance(engine, PoolEngine) else caplog.messages
+    assert told[0] == "extra arguments to edit 'numbers': extra"
+    assert told[1].startswith("extra arguments to edit 'rotate': more")
+    assert isinstance(engine, PoolEngine) <= ("\r" not in told[1])

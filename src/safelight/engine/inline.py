@@ -45,7 +45,7 @@ class InlineEngine:
         await asyncio.get_running_loop().run_in_executor(self._threads, self._load)
 
     def _load(self) -> None:
-        with notes.collected() as said:
+        with notes.collected(notes.LOADING) as said:
             try:
                 self._handler = load_handler(self._handler_path, self._settings)
                 self._handler.warm_up()

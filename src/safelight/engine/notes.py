@@ -1,4 +1,4 @@
-"""What plugins are loaded with, carried from where that happens to the log of the server."""
+"""What image code has to say, carried from where it runs to the log of the server."""
 
 import logging
 from collections.abc import Generator
@@ -11,7 +11,7 @@ from msgspec import Meta
 
 log = structlog.get_logger("safelight.engine")
 
-LOGGER = "safelight.plugins"
+LOADING, WORKING = "safelight.plugins", "safelight.image"
 MAX_NOTES, MAX_CHARACTERS = 100, 300  # as JSON far less than `orders.MAX_BYTES`
 
 
@@ -34,10 +34,10 @@ class _Collector(logging.Handler):
 
 
 @contextmanager
-def collected() -> Generator[list[Note]]:
-    """What is said in this block, as notes instead of lines on standard error."""
+def collected(name: str) -> Generator[list[Note]]:
+    """What a logger is told in this block, as notes instead of lines on standard error."""
     notes: list[Note] = []
-    logger, collector = logging.getLogger(LOGGER), _Collector(notes)
+    logger, collector = logging.getLogger(name), _Collector(notes)
     level = logger.level
     logger.addHandler(collector)
     logger.setLevel(logging.INFO)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from safelight.blob import Blob
-from safelight.engine import orders, wire
+from safelight.engine import notes, orders, wire
 from safelight.engine.crew import Crew
 from safelight.engine.handling import DEFAULT_HANDLER
 from safelight.engine.inquest import Verdict
@@ -245,6 +245,7 @@ class PoolEngine:
             job.fail(reply.failure.error())
         else:
             answer = _read(job, reply, member.arena.body)
+            notes.report(wire.warnings(reply))
             job.stop_timer()
             job.answer.set_result(answer)
         self._note_service(job)

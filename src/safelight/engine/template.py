@@ -31,7 +31,7 @@ def main() -> None:
     Path("/proc/self/comm").write_text("safelight-tmpl")  # what `ps` and `top` show
     control = socket.socket(fileno=descriptor)
     boot = orders.decode_boot(control.recv(orders.MAX_BYTES))
-    with notes.collected() as said:
+    with notes.collected(notes.LOADING) as said:
         try:
             handler = load_handler(boot.handler, boot.settings)
             _check_single_thread()

@@ -4,6 +4,7 @@ A worker may have been taken over by its input. So nothing it says is trusted: n
 number bounded, error classes from a list, media types from a pattern (they become HTTP headers).
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from safelight.engine.handling import IMAGE_ERRORS, error_name
+from safelight.engine.notes import Note
 from safelight.errors import BadRequest, ImageError, SafelightError
 from safelight.image.counts import CountName
 from safelight.image.result import ImageInfo, Thumbnail, Thumbnails
@@ -20,6 +22,7 @@ MAX_REQUEST_BYTES = 128 << 10  # a datagram; the kernel's default send buffer is
 MAX_REPLY_BYTES = 128 << 10
 MAX_ERROR_CHARACTERS = 2_000
 MAX_OUTPUTS = 64
+MAX_NOTES = 16
 
 _MimeType = Annotated[str, Meta(pattern=r"^[a-z]{1,16}/[A-Za-z0-9.+-]{1,64}\Z", max_length=81)]
 _Text = Annotated[str, Meta(max_length=MAX_ERROR_CHARACTERS)]
@@ -78,6 +81,7 @@ class Reply(msgspec.Struct, array_like=True, frozen=True):
     source: Info | None
     outputs: Annotated[list[Output | Failure], Meta(max_length=MAX_OUTPUTS)]
     counts: dict[CountName, _Count] = {}
+    notes: Annotated[list[_Text], Meta(max_length=MAX_NOTES)] = []
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -127,15 +131,17 @@ def encode_info(number: int, rss_bytes: int, info: ImageInfo) -> bytes:
     return _encoder.encode(Reply(number, rss_bytes, None, _info(info), []))
 
 
-def encode_thumbnails(number: int, rss_bytes: int, made: Thumbnails) -> bytes:
-    """The reply to `thumbnail`, whose outputs are in the arena already."""
+def encode_thumbnails(number: int, rss_bytes: int, made: Thumbnails, notes: Sequence[Note] = ()) -> bytes:
+    """The reply to `thumbnail`, whose outputs are in the arena already; with warnings for the log."""
     outputs: list[Output | Failure] = [
         Output(made.mime_type, made.width, made.height, len(made.data))
         if isinstance(made, Thumbnail)
         else _failure(made)
         for made in made.outputs
     ]
-    message = _encoder.encode(Reply(number, rss_bytes, None, _info(made.source), outputs, dict(made.counts)))
+    said = [_short(note.text) for note in notes[:MAX_NOTES]]
+    reply = Reply(number, rss_bytes, None, _info(made.source), outputs, dict(made.counts), said)
+    message = _encoder.encode(reply)
     if len(message) > MAX_REPLY_BYTES:
         return encode_failure(number, rss_bytes, ImageError("too many long errors", detail=str(len(message))))
     return message
@@ -178,6 +184,11 @@ def thumbnails(reply: Reply, wanted: int, arena: memoryview) -> Thumbnails:
         made.append(Thumbnail(bytes(arena[start:end]), output.mime_type, output.width, output.height))
         start = end
     return Thumbnails(_source(reply.source), tuple(made), reply.counts)
+
+
+def warnings(reply: Reply) -> list[Note]:
+    """What the worker wants to be in the log."""
+    return [Note(logging.WARNING, _printable(text)) for text in reply.notes]
 
 
 def output_bytes(reply: Reply) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from safelight.blob import FileBlob
-from safelight.engine import jail, wire
+from safelight.engine import jail, notes, wire
 from safelight.engine.arena import Arena, Phase
 from safelight.engine.handling import Handler, as_image_error
 from safelight.errors import ImageError, SafelightError, TooLarge
@@ -119,10 +119,11 @@ class _Worker:
             if request.kind == "identify":
                 seen = self._handler.identify(data)
                 return wire.encode_info(request.number, self._rss_bytes(), seen)
-            made = self._handler.thumbnail(data, request.specs)
+            with notes.collected(notes.WORKING) as said:
+                made = self._handler.thumbnail(data, request.specs)
             self._arena.phase = Phase.ANSWERING
             self._hand_over(made)
-            return wire.encode_thumbnails(request.number, self._rss_bytes(), made)
+            return wire.encode_thumbnails(request.number, self._rss_bytes(), made, said)
         except Exception as error:
             raise as_image_error(error) from error
 

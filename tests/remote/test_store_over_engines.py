@@ -16,10 +16,9 @@ import httpx
 import pytest
 from PIL import Image
 from serving import Server, Servers
-from thumbnailers import Scripted, free_port, kept, scripted
+from thumbnailers import Scripted, ThumbnailerServers, free_port, kept, scripted
 
 DATA = Path(__file__).parent.parent / "data"
-ENGINES = ("pool", "remote")
 MIB = 1 << 20
 API = """
 path {
@@ -384,10 +383,27 @@ def test_a_thumbnailer_that_is_down(servers: Servers, photo: bytes) -> None:
         f'thumbnailer url="{url}"\n{API}', environment={"SAFELIGHT_THUMBNAILER": "http://x"}
     )
     refused = f"Connection refused - connect(2) ({url})\r\n"
-    answer = httpx.put(f"{store.url}/single/fit/5/5/png", content=photo)
+    answer = httpx.put(f"{store.url}/single/fit/5/5/png", content=photo, timeout=60)
     assert (answer.status_code, answer.text) == (500, f"thumbnailing of 'input' into 'a' failed: {refused}")
     answer = httpx.get(f"{store.url}/health_check")
     assert (answer.status_code, answer.text) == (502, refused)
+
+
+def test_a_thumbnailer_that_comes_back(servers: Servers, tmp_path: Path, photo: bytes) -> None:
+    """The connection that the store has kept is closed meanwhile."""
+    address = f"127.0.0.1:{free_port()}"
+    thumbnailers = ThumbnailerServers(tmp_path)
+    try:
+        first = thumbnailers.start(None, "--workers", "1", listen=(address,))
+        store = servers.start(API, "--thumbnailer", first.url)
+        target = f"{store.url}/single/fit/5/5/png"
+        assert httpx.put(target, content=photo, timeout=60).status_code == 200
+        first.stop()
+        assert httpx.put(target, content=photo, timeout=60).status_code == 500
+        thumbnailers.start(None, "--workers", "1", listen=(address,))
+        assert httpx.put(target, content=photo, timeout=60).status_code == 200
+    finally:
+        thumbnailers.stop_all()
 
 
 def test_a_thumbnailer_that_hangs_is_left_at_the_deadline(servers: Servers, photo: bytes) -> None:

@@ -46,7 +46,7 @@ BODIES = {
     "signature of PNG": photo_q()[:8],
     "signature of JPEG": b"\xff\xd8\xff",
     "list of files": b"@/etc/passwd\nlabel:x\n",
-    "ImageMagick script": b"push graphic-context\nviewbox 0 0 9 9\nfill 'url(https://a/b)'\npop graphic-context",
+    "ImageMagick script": b"push graphic-context\nviewbox 0 0 9 9\nfill 'url(https://a/b)'",
 }  # fmt: skip
 
 

@@ -122,6 +122,11 @@ class Commands:
         self._daemons.append(pid)
         return pid
 
+    def adopt_any(self) -> None:
+        """Remember a daemon that should not have started."""
+        for pid_file in self.scratch.glob("*.pid"):
+            self.adopt(pid_file)
+
     def stop_all(self) -> None:
         try:
             for server in self._running:

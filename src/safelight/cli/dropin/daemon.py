@@ -3,8 +3,13 @@
 import contextlib
 import logging
 import os
+import select
+import signal
 import sys
+import time
 
+START_TIMEOUT_S = 120
+AFTERTHOUGHT_S = 5  # a server with an error to report ends soon, or is trying again for ever
 READY = b"\0"
 PIECE_BYTES = 4096
 
@@ -20,11 +25,10 @@ class Launch(logging.Handler):
         self._descriptor = descriptor
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.tell(record.getMessage() + "\n")
-
-    def tell(self, text: str) -> None:
-        """Say why the server does not start."""
-        self._send(text.encode("utf-8", "backslashreplace").replace(READY, b""))
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            text += f": {record.exc_info[1]}"
+        self._send(f"{text}\n".encode("utf-8", "backslashreplace").replace(READY, b""))
 
     def ready(self) -> None:
         """Let the command return."""
@@ -46,9 +50,10 @@ def detach() -> Launch:
     first error. Nothing that cannot be forked may be running.
     """
     reader, writer = os.pipe()
-    if os.fork():
+    leader = os.fork()
+    if leader:
         os.close(writer)
-        os._exit(_wait(reader))
+        os._exit(_wait(reader, leader))
     os.close(reader)
     os.setsid()
     if os.fork():
@@ -60,14 +65,27 @@ def detach() -> Launch:
     return Launch(writer)
 
 
-def _wait(reader: int) -> int:
-    """Exit code of the command."""
+def _wait(reader: int, group: int) -> int:
+    """Exit code of the command. A server that does not get ready is ended, with its process group."""
     said = b""
-    while piece := os.read(reader, PIECE_BYTES):
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while select.select([reader], [], [], max(0, deadline - time.monotonic()))[0]:
+        piece = os.read(reader, PIECE_BYTES)
         said += piece
         if READY in said:
             return 0
-    first, _, _ = said.decode(errors="replace").strip().partition("\n")
-    sys.stderr.write(f"Error: {first or 'the server ended before it was ready'}\n")
+        if not piece:
+            break
+        deadline = min(deadline, time.monotonic() + AFTERTHOUGHT_S)
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGTERM)
+    sys.stderr.write(f"Error: {_reason(said.decode(errors='replace').splitlines())}\n")
     sys.stderr.flush()
     return 1
+
+
+def _reason(errors: list[str]) -> str:
+    """The line that says most: the application's own, else the first."""
+    own = [line for line in errors if line.startswith("cannot start: ")]
+    return (own or errors or ["the server ended before it was ready"])[0]

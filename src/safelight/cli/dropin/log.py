@@ -148,11 +148,10 @@ class Syslog(SysLogHandler):
     append_nul = False
 
     def __init__(self, identity: str, facility: str) -> None:
-        path = os.environ.get(SYSLOG_SOCKET_VARIABLE, SYSLOG_SOCKET)
-        try:
-            super().__init__(path, self.facility_names[facility])
-        except OSError as error:
-            raise ConfigError(f"cannot reach syslog at '{path}': {error.strerror}") from error
+        path = Path(os.environ.get(SYSLOG_SOCKET_VARIABLE, SYSLOG_SOCKET))
+        if not path.is_socket():  # the base class would wait for it to appear
+            raise ConfigError(f"cannot reach syslog: there is no socket '{path}'")
+        super().__init__(str(path), self.facility_names[facility])
         self.setFormatter(SyslogFormatter(identity))
 
     def mapPriority(self, levelName: str) -> str:  # noqa: N802, N803 (as the base class has it)

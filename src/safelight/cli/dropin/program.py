@@ -113,9 +113,10 @@ def run(program: Program, options: Mapping[str, Any], notices: Sequence[str], se
         access_log = _access_log(options)
         settings = _process_settings(options)
         _check(options, settings)
+        handler = _log_handler(program, options)
         if not options["foreground"] and "GUNICORN_FD" not in os.environ:  # set when a server replaces itself
             launch = detach()
-        _configure_log(program, options, launch)
+        _configure_log(options, handler, launch)
         for notice in notices:
             _log.warning(notice)
         load = service.load(_host_settings(options, access_log), _announcer(launch))
@@ -146,14 +147,19 @@ def _access_log(options: Mapping[str, Any]) -> AccessLog:
     return AccessLog(str(Path(options["access-log-file"]).absolute()))
 
 
-def _configure_log(program: Program, options: Mapping[str, Any], launch: Launch | None) -> None:
-    handlers: list[logging.Handler] = []
+def _log_handler(program: Program, options: Mapping[str, Any]) -> logging.Handler:
+    """Where the log goes, besides standard error in the foreground. Raises: ConfigError."""
     if options["syslog-facility"]:
-        handlers.append(Syslog(program.name, options["syslog-facility"]))
-    elif not options["foreground"]:
-        log_file = LogFile(str(Path(options["log-file"]).absolute()))
-        log_file.take_standard_streams()
-        handlers.append(log_file)
+        return Syslog(program.name, options["syslog-facility"])
+    if options["foreground"]:
+        return logging.NullHandler()
+    return LogFile(str(Path(options["log-file"]).absolute()))
+
+
+def _configure_log(options: Mapping[str, Any], handler: logging.Handler, launch: Launch | None) -> None:
+    handlers = [handler]
+    if isinstance(handler, LogFile):
+        handler.take_standard_streams()
     if options["foreground"]:
         handlers.append(stderr_handler())
     if launch is not None:

@@ -281,6 +281,21 @@ def test_hup_reads_the_configuration_again(servers: Servers) -> None:
     assert server.process.poll() is None
 
 
+def test_a_new_connection_outlives_its_worker(servers: Servers) -> None:
+    """A worker that is told to stop has accepted it; the request it was made for is answered all the same."""
+    server = servers.start(STORE, "--workers", "1", "--http-workers", "1")
+    (old,) = children(server.process.pid)
+    with RawClient(server.port) as client:
+        time.sleep(0.2)
+        os.kill(old, signal.SIGTERM)
+        time.sleep(0.5)
+        client.request("GET /ok HTTP/1.1\nHost: x")
+        response = client.response()
+    assert response.status == 200
+    assert response.headers["connection"] == "close"
+    wait_until_gone([old], 20)
+
+
 def test_usr1_opens_the_access_log_again(servers: Servers) -> None:
     """A line is written after its answer has been sent, so it may come a little later."""
     server = servers.start(STORE, "--workers", "1", "--access-log-file", "access.log")

@@ -14,6 +14,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MIN_PROGRESS_BYTES = 1 << 10
+FIRST_REQUEST_S = 2.0
 MAX_HEAD_BYTES = 64 << 10
 MAX_HEADERS = 256
 MAX_URL_BYTES = 8 << 10
@@ -42,6 +43,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._in_body = False
         self._lingering = False
+        self._is_last_request = False
         self._refusal = _BAD_REQUEST
         self._head_bytes = 0
         self._body_bytes = 0
@@ -86,6 +88,21 @@ class GuardedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(self._refusal)
 
+    def shutdown(self) -> None:
+        """The server stops. A connection that is new gets `FIRST_REQUEST_S` for the request it was made for.
+
+        Its client cannot know; one that has had an answer can (RFC 9112, 9.3.1) and sends again elsewhere.
+        """
+        if self.cycle is None:  # pyright: ignore[reportUnnecessaryComparison]
+            self._is_last_request = True
+            self.loop.call_later(FIRST_REQUEST_S, self._close_if_unused)
+        else:
+            super().shutdown()
+
+    def _close_if_unused(self) -> None:
+        if self.cycle is None and not self._in_head:  # pyright: ignore[reportUnnecessaryComparison]
+            self.transport.close()
+
     def _unsupported_upgrade_warning(self) -> None:
         """Requests for another protocol are answered in this one; the parser is of no use afterwards."""
         self.cycle.keep_alive = False
@@ -108,6 +125,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.url[:1] != b"/":
             self.url = _origin_form(self.url)
         super().on_headers_complete()
+        if self._is_last_request:
+            self.cycle.keep_alive = False
         self._in_body = True
         self._body_bytes = self._discarded_bytes = self._overhead_bytes = 0
         self._drop_read_guard()

@@ -25,8 +25,8 @@ def command(files: tuple[Path, ...], lenient: bool) -> None:
     """Load each FILE and say everything that is wrong with it, or what it declares.
 
     Complaints and warnings go to standard error, one on each line, as FILE:LINE:COLUMN: MESSAGE. The exit
-    code is 1 if the server would refuse one of the files, else 0. Nothing is opened, contacted or changed, and
-    secrets are never shown.
+    code is 1 if the server would refuse one of the files, else 0. Nothing is opened, contacted or changed,
+    and secrets are never shown.
     """
     from safelight.cli.show import model
     from safelight.errors import ConfigError

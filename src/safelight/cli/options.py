@@ -15,6 +15,7 @@ from safelight.server.process import ProcessSettings
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 _SECONDS = click.FloatRange(min=0, min_open=True)
 _COUNT = click.IntRange(min=1)
+_PATH = click.Path(file_okay=False, path_type=Path)
 _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -41,7 +42,7 @@ _SERVER_OPTIONS = (
         help="What a stop leaves running requests.",
     ),
     option("--no-auto-orient", is_flag=True, help="Ignore the EXIF orientation."),
-    option("--plugins", multiple=True, type=_DIRECTORY, help="Directory of image plugins; repeatable."),
+    option("--plugins", multiple=True, type=_PATH, help="Directory of image plugins; repeatable."),
     option("--spool-dir", type=_DIRECTORY, help="For large bodies."),
     option("--access-log-file", metavar="FILE", help="Access log; '-' is standard output. Default: none."),
     option("--pid-file", type=click.Path(dir_okay=False, path_type=Path), help="Write the process id here."),

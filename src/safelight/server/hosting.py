@@ -64,7 +64,7 @@ def _engine(settings: HostSettings, seat: Seat) -> Engine:
     if settings.thumbnailer != EMBEDDED:
         from safelight.engine.remote import RemoteEngine  # its HTTP client takes long to import
 
-        return RemoteEngine(settings.thumbnailer)
+        return RemoteEngine(settings.thumbnailer, max_reply_bytes=settings.app.max_bytes)
     limits = PoolLimits(transform_timeout_s=settings.transform_timeout_s, memory_bytes=settings.app.max_bytes)
     return PoolEngine(settings.images, workers=seat.image_workers, limits=limits)
 

@@ -273,7 +273,13 @@ class IdentifyStep:
 
 
 def _identified(image: NamedImage, info: ImageInfo) -> NamedImage:
-    return dataclasses.replace(image, mime_type=info.mime_type, width=info.width, height=info.height)
+    """What the engine says; what an old remote one leaves out stays as it was."""
+    return dataclasses.replace(
+        image,
+        mime_type=info.mime_type or image.mime_type,
+        width=info.width or image.width,
+        height=info.height or image.height,
+    )
 
 
 def _named(made: Thumbnail, source: NamedImage) -> NamedImage:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import re
 import select
 import shutil
 import signal
@@ -14,8 +15,12 @@ import time
 from io import BytesIO
 from pathlib import Path
 
+import click
 import pytest
 from PIL import Image
+
+from safelight.batch.naming import VARIABLES
+from safelight.cli import identify, thumbnail
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
@@ -487,3 +492,47 @@ def test_no_image_is_written_to_a_terminal() -> None:
     code, shown = on_terminal(CROP, "photos/rocket.jpg", "-o", "-")
     assert code == 2
     assert b"refusing to write an image to a terminal" in shown
+
+
+# --- the documentation
+
+
+DOCUMENT = (ROOT / "docs" / "batch.md").read_text("utf-8")
+TIMES = re.compile(r"[0-9.]+ s, [0-9.]+ files/s, [0-9]+ MP/s")
+
+
+def test_the_sessions_of_the_documentation(directory: Path) -> None:
+    """One session after the other, in one directory."""
+    Path("photos/readme.txt").touch()
+    Path("photos/people").mkdir()
+    Path("photos/astronaut.jpg").rename("photos/people/astronaut.jpg")
+    script = directory / "bin" / "safelight"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m safelight "$@"\n')
+    script.chmod(0o755)
+    environment = {**ENVIRONMENT, "PATH": f"{script.parent}:{os.environ['PATH']}", "LC_ALL": "C"}
+    commands = re.findall(r"^\$ (.*)\n((?:(?!\$ |```).*\n)*)", DOCUMENT, re.MULTILINE)
+    assert len(commands) > 8
+    for command, expected in commands:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=60,
+            check=False,
+        )
+        shown = TIMES.sub("", done.stdout.decode())
+        assert shown.strip() == TIMES.sub("", expected).strip(), command
+
+
+def test_every_variable_is_documented() -> None:
+    documented = set(re.findall(r"`#\{(\w+)\}`", DOCUMENT))
+    assert set(VARIABLES) <= documented
+
+
+@pytest.mark.parametrize("command", [thumbnail.command, identify.command])
+def test_every_option_is_documented(command: click.Command) -> None:
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    for name in [name for option in options for name in (*option.opts, *option.secondary_opts)]:
+        assert re.search(rf"^\|.*`{name}[ `]", DOCUMENT, re.MULTILINE), name

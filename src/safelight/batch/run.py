@@ -5,6 +5,7 @@ import os
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from tempfile import SpooledTemporaryFile
@@ -21,28 +22,31 @@ from safelight.blob import Blob, MemoryBlob
 from safelight.engine.base import Engine
 from safelight.engine.pool import PoolEngine, PoolLimits
 from safelight.errors import BadRequest, SafelightError
-from safelight.image.result import ImageInfo, Thumbnail
+from safelight.image.result import ImageInfo, Thumbnail, Thumbnails
 from safelight.image.settings import ImageSettings
 from safelight.image.spec import ThumbnailSpec
 
 CHUNK = 16
 KEPT_BYTES = 1 << 20
 NO_LIMIT_S = 1e9
+NO_LIMIT = 1_000_000
 EXISTS, MADE_HERE = "results exist", "results of this run"
 """Why an input is not worked on."""
 PROBE = bytes.fromhex("47494638376101000100800000ffffffffffff2c00000000010001000002024401003b")
 """A GIF of one white pixel, to try specifications on."""
 PROBE_SIDE = 8
+WRITERS = 8
+MAX_UNWRITTEN = 4 * WRITERS
 _NO_SUCH_EDIT = "no edit with name"
 
 Item = TypeVar("Item")
 
 
 def create_engine(jobs: int, *, auto_orient: bool, max_bytes: int, transform_timeout_s: float) -> PoolEngine:
-    """A pool in which jobs wait as long as it takes; there are never more than `slots` of them."""
+    """A pool in which jobs wait as long as it takes; how many there are is up to the caller."""
     limits = PoolLimits(
         transform_timeout_s=transform_timeout_s,
-        max_waiting=slots(jobs),
+        max_waiting=NO_LIMIT,
         max_wait_s=NO_LIMIT_S,
         memory_bytes=max_bytes,
     )
@@ -50,8 +54,8 @@ def create_engine(jobs: int, *, auto_orient: bool, max_bytes: int, transform_tim
 
 
 def slots(jobs: int) -> int:
-    """Images in flight: one in each worker, and as many that wait for one, or are being written."""
-    return 2 * jobs + 2
+    """Images in flight: one in each worker, and as many that wait for one."""
+    return 2 * jobs
 
 
 async def check_specs(engine: Engine, specs: Sequence[ThumbnailSpec]) -> None:
@@ -71,13 +75,14 @@ def _shortened(side: int | None) -> int | None:
 
 
 class Tally:
-    """What has become of the inputs. `pixels`: of the inputs that were read."""
+    """What has become of the inputs. `pixels`: of the inputs that were read. Threads may count."""
 
     def __init__(self) -> None:
         self.done = 0
         self.failed = 0
         self.skipped: Counter[str] = Counter()
         self.pixels = 0
+        self._lock = threading.Lock()
         self._failures: SpooledTemporaryFile[str] | None = None
 
     @property
@@ -85,13 +90,21 @@ class Tally:
         """Inputs that are finished with, one way or the other."""
         return self.done + self.failed + self.skipped[EXISTS] + self.skipped[MADE_HERE]
 
-    def fail(self, shown: str, reasons: Iterable[str]) -> None:
+    def succeed(self, source: ImageInfo) -> None:
+        """Count one input whose results are all there."""
+        with self._lock:
+            self.done += 1
+            self.pixels += source.width * source.height
+
+    def fail(self, shown: str, reasons: Iterable[str], source: ImageInfo | None = None) -> None:
         """Count one failed input and keep the reasons, in a file when there are many."""
-        self.failed += 1
-        if self._failures is None:
-            self._failures = SpooledTemporaryFile(KEPT_BYTES, "w+", encoding="utf-8", newline="\n")  # noqa: SIM115
-        for reason in reasons:
-            self._failures.write(printable(f"{shown}: {reason}") + "\n")
+        with self._lock:
+            self.failed += 1
+            self.pixels += source.width * source.height if source else 0
+            if self._failures is None:
+                self._failures = SpooledTemporaryFile(KEPT_BYTES, "w+", encoding="utf-8", newline="\n")  # noqa: SIM115
+            for reason in reasons:
+                self._failures.write(printable(f"{shown}: {reason}") + "\n")
 
     def take_failures(self) -> Iterator[str]:
         """All reasons, a line each; they are forgotten then."""
@@ -162,18 +175,21 @@ class Batch:
     survey: Survey
     stop: Stop
     tally: Tally = field(default_factory=Tally)
+    _unwritten: deque[Future[None]] = field(default_factory=deque[Future[None]])
     _claimed: set[int] = field(default_factory=set[int])
     _claiming: threading.Lock = field(default_factory=threading.Lock)
 
     async def run(self, listing: Iterable[Found], slots: int) -> None:
         """Until the list is done, or a signal comes. Failures are counted, not raised."""
         feed = Feed(self._prepared(listing))
-        try:
-            await asyncio.gather(*(self._work(feed) for _ in range(slots)))
-        finally:
-            await feed.close()
+        with ThreadPoolExecutor(WRITERS, thread_name_prefix="safelight-write") as writers:
+            try:
+                await asyncio.gather(*(self._work(feed, writers) for _ in range(slots)))
+                await self._settle(0)
+            finally:
+                await feed.close()
 
-    async def _work(self, feed: "Feed[Ready | Skipped | Failed]") -> None:
+    async def _work(self, feed: "Feed[Ready | Skipped | Failed]", writers: Executor) -> None:
         while not self.stop.is_set() and (found := await feed.next()) is not None:
             match found:
                 case Skipped(why=why):
@@ -181,7 +197,7 @@ class Batch:
                 case Failed(shown, reasons):
                     self.tally.fail(shown, reasons)
                 case Ready():
-                    await self._make(found)
+                    await self._make(found, writers)
 
     # On a thread: what touches the file system before the work
 
@@ -228,42 +244,42 @@ class Batch:
 
     # On the event loop
 
-    async def _make(self, ready: Ready) -> None:
-        item, data = ready.item, ready.data
+    async def _make(self, ready: Ready, writers: Executor) -> None:
+        data = ready.data
         try:
-            data = data or await self.stop.race(read_slowly(item, self.max_bytes))
+            data = data or await self.stop.race(read_slowly(ready.item, self.max_bytes))
             made = await self.engine.thumbnail(data, [job.spec for job in ready.jobs])
-            problems = await asyncio.to_thread(self._store, ready, data, made.source, made.outputs)
-        except Stopped:
-            return
-        except SafelightError as error:
-            if not self.stop.is_set():
-                self.tally.fail(item.shown, [*ready.problems, error.message])
-            return
-        finally:
+        except (Stopped, SafelightError) as error:
             if data:
                 data.close()
-        self.tally.pixels += made.source.width * made.source.height
-        if problems or ready.problems:
-            self.tally.fail(item.shown, [*ready.problems, *problems])
-        else:
-            self.tally.done += 1
+            if isinstance(error, SafelightError) and not self.stop.is_set():
+                self.tally.fail(ready.item.shown, [*ready.problems, error.message])
+            return
+        self._unwritten.append(writers.submit(self._store, ready, data, made))
+        await self._settle(MAX_UNWRITTEN)
 
-    # On a thread again
+    async def _settle(self, allowed: int) -> None:
+        """Wait until at most so many results are still to be written; the disk is slower than we are."""
+        while self._unwritten and (len(self._unwritten) > allowed or self._unwritten[0].done()):
+            await asyncio.wrap_future(self._unwritten.popleft())
 
-    def _store(
-        self, ready: Ready, data: Blob, source: ImageInfo, outputs: Sequence[Thumbnail | SafelightError]
-    ) -> list[str]:
-        """Write what succeeded; what did not, as text."""
-        problems: list[str] = []
-        for job, target, output in zip(ready.jobs, ready.targets, outputs, strict=True):
+    # On the threads that write
+
+    def _store(self, ready: Ready, data: Blob, made: Thumbnails) -> None:
+        """Write what succeeded, note what did not."""
+        problems = list(ready.problems)
+        for job, target, output in zip(ready.jobs, ready.targets, made.outputs, strict=True):
             try:
                 if isinstance(output, SafelightError):
                     raise output
-                self._write(target or self._named(ready.item, job, data, source, output), output.data)
+                self._write(target or self._named(ready.item, job, data, made.source, output), output.data)
             except SafelightError as error:
                 problems.append(self._about(job, error))
-        return problems
+        data.close()
+        if problems:
+            self.tally.fail(ready.item.shown, problems, made.source)
+        else:
+            self.tally.succeed(made.source)
 
     def _named(self, item: Input, job: Job, data: Blob, source: ImageInfo, output: Thumbnail) -> Target:
         target = self.naming.late(item, job, data, source, output)

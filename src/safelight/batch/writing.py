@@ -78,8 +78,7 @@ def _translated(target: Target) -> Generator[None]:
 @contextmanager
 def _opened(target: Target, directory: str) -> Generator[int]:
     """A descriptor of the directory below the root, made if it is missing."""
-    os.makedirs(target.root, exist_ok=True)
-    descriptor = os.open(target.root, _DIRECTORY)
+    descriptor = _open_root(target.root)
     try:
         if directory:
             real_root = _location(descriptor)
@@ -89,6 +88,14 @@ def _opened(target: Target, directory: str) -> Generator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _open_root(root: str) -> int:
+    try:
+        return os.open(root, _DIRECTORY)
+    except FileNotFoundError:
+        os.makedirs(root, exist_ok=True)
+        return os.open(root, _DIRECTORY)
 
 
 def _descend(descriptor: int, part: str) -> None:

@@ -424,6 +424,16 @@ def test_a_signal_keeps_what_is_finished_and_leaves_nothing_else(number: signal.
             image.load()
 
 
+def test_a_signal_that_comes_several_times_at_once_is_one() -> None:
+    process = start_long_run()
+    for _ in range(5):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.005)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert errors.startswith(b"interrupted: ")
+
+
 def test_a_kill_leaves_no_partial_file() -> None:
     process = start_long_run()
     process.kill()

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
@@ -10,6 +11,8 @@ from typing import Any, TypeVar
 from safelight.engine.base import Engine
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SAME_SIGNAL_S = 0.5
+"""`timeout` and some shells send a signal to the process and to its group: that is one, not two."""
 
 Result = TypeVar("Result")
 
@@ -19,13 +22,14 @@ class Stopped(Exception):
 
 
 class Stop:
-    """Whether a signal has asked for the end. The second one ends the process at once.
+    """Whether a signal has asked for the end. A second one, a moment later, ends the process at once.
 
     `signal`: its number, None so far; may be read from any thread.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._noted_s = 0.0
         self._over = asyncio.Event()
 
     def listen(self) -> None:
@@ -36,11 +40,14 @@ class Stop:
 
     def note(self, number: int) -> None:
         """A signal has come."""
-        if self.signal is not None:
+        now = time.monotonic()
+        if self.signal is None:
+            self.signal = number
+            self._noted_s = now
+            self._over.set()
+        elif now - self._noted_s > SAME_SIGNAL_S:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.signal = number
-        self._over.set()
 
     def is_set(self) -> bool:
         """May be asked from any thread."""

@@ -81,11 +81,11 @@ class EngineOptions:
         return cls(jobs, max_bytes, options["transform_timeout"], options["auto_orient"])
 
     def engine(self) -> "Engine":
-        """A pool that is not started; the log says nothing less than an error."""
+        """A pool that is not started. It logs nothing: what matters to a batch comes back as an error."""
         from safelight.batch.run import create_engine
         from safelight.server.log import configure_log
 
-        configure_log(logging.ERROR)
+        configure_log(logging.CRITICAL)
         return create_engine(
             self.jobs,
             auto_orient=self.auto_orient,

@@ -1,6 +1,7 @@
 """Thumbnailers as processes. One of them serves all tests that only look at answers."""
 
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,3 +26,10 @@ def thumbnailer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Thumbnaile
     started = Commands(tmp_path_factory.mktemp("thumbnailer"))
     yield started.start("--worker-processes", "1")
     started.stop_all()
+
+
+@pytest.fixture
+def sockets() -> Iterator[Path]:
+    """A directory whose paths are short enough for sockets."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)

@@ -6,37 +6,19 @@ import pwd
 import re
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from image_makers import oriented, photo_q, pillow
-from thumbnailer_support import ROOT, Commands, is_alive, wait_until
+from thumbnailer_support import Commands, is_alive, other_user, wait_until
 
 LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}) UTC \[meta (\{.*?\})\] (\w+): (.*)")
 ACCESS = re.compile(
     r"127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d \+0000\] "
     r'"(\w+) (\S+) HTTP/1\.1" (\d+) (\d+) (\d+\.\d{4})'
 )
-ME = pwd.getpwuid(os.getuid()).pw_name
 SPEC = "/thumbnail/fit,8,8,png"
-
-
-def other_user() -> str:
-    """`nobody`, if we may become it and it can run this interpreter; ourselves otherwise."""
-    script = "import asyncio, safelight"
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", script], user="nobody", group="nogroup", env={"PYTHONPATH": f"{ROOT}/src"},
-            capture_output=True, check=False, cwd="/",
-        )  # fmt: skip
-    except (OSError, LookupError, subprocess.SubprocessError):
-        return ME
-    return "nobody" if done.returncode == 0 else ME
 
 
 def lines(log: str) -> list[tuple[dict[str, object], str, str]]:
@@ -47,13 +29,6 @@ def lines(log: str) -> list[tuple[dict[str, object], str, str]]:
 
 def messages(log: str) -> list[tuple[str, str]]:
     return [(level, text) for _, level, text in lines(log)]
-
-
-@pytest.fixture
-def sockets() -> Iterator[Path]:
-    """A directory whose paths are short enough for sockets."""
-    with tempfile.TemporaryDirectory() as directory:
-        yield Path(directory)
 
 
 def ask(path: Path, target: str) -> httpx.Response:

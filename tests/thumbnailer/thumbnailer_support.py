@@ -1,6 +1,7 @@
 """`httpthumbnailer` as a process, and a client that sends request targets exactly as they are written."""
 
 import os
+import pwd
 import re
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from safelight.multipart import Part, boundary_of, split
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = (sys.executable, "-W", "error::ResourceWarning", "-m", "safelight.cli.httpthumbnailer")
 DEADLINE_S = 60
+ME = pwd.getpwuid(os.getuid()).pw_name
 
 
 @dataclass
@@ -76,7 +78,11 @@ class Commands:
         self._daemons: list[int] = []
 
     def start(
-        self, *options: str, listen: tuple[str, ...] = ("127.0.0.1:0",), **variables: str
+        self,
+        *options: str,
+        listen: tuple[str, ...] = ("127.0.0.1:0",),
+        program: tuple[str, ...] = COMMAND,
+        **variables: str,
     ) -> Thumbnailer:
         """Start in the foreground and wait until it is ready."""
         directory = self.scratch / f"command-{len(self._launched)}"
@@ -85,7 +91,7 @@ class Commands:
         log_path = directory / "stderr"
         with log_path.open("wb") as log:
             process = subprocess.Popen(
-                [*COMMAND, "--foreground", "--verbose", *listeners, *options],
+                [*program, "--foreground", "--verbose", *listeners, *options],
                 cwd=directory,
                 stdout=log,
                 stderr=log,
@@ -138,6 +144,19 @@ class Commands:
                 process.wait()
             for pid in self._daemons:
                 end_daemon(pid)
+
+
+def other_user() -> str:
+    """`nobody`, if we may become it and it can run this interpreter; ourselves otherwise."""
+    script = "import asyncio, safelight"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script], user="nobody", group="nogroup", env={"PYTHONPATH": f"{ROOT}/src"},
+            capture_output=True, check=False, cwd="/",
+        )  # fmt: skip
+    except (OSError, LookupError, subprocess.SubprocessError):
+        return ME
+    return "nobody" if done.returncode == 0 else ME
 
 
 def is_alive(pid: int) -> bool:

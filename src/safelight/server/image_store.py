@@ -46,15 +46,17 @@ def load_store(
     hints: Hints = lambda _address: (),
     *,
     lenient: bool = False,
+    warn: Say | None = None,
 ) -> MakeApp:
-    """Load a configuration and say its warnings. `hints`: more lines to show once the server is ready.
+    """Load a configuration; `warn`, or else `say`, is told its warnings.
 
+    `hints`: more lines to say about the URL once the server is ready.
     A `thumbnailer` statement wins over the settings.
     Raises: ConfigError with all complaints.
     """
     config = load_config(text, file, lenient=lenient)
     for warning in config.warnings:
-        say(str(warning))
+        (warn or say)(str(warning))
     for thumbnailer in config.of(Thumbnailer):
         settings = replace(settings, thumbnailer=thumbnailer.url)
 

@@ -82,9 +82,9 @@ def _value(option: Option, word: str, waiting: Iterator[str]) -> str | int:
     return int(text)
 
 
-def usage(name: str, description: str, options: Sequence[Option]) -> str:
-    """The help text."""
-    lines = [f"Usage: {name} [switches|options]", description]
+def usage(words: str, description: str, options: Sequence[Option]) -> str:
+    """The help text; `words` is the form of a command line."""
+    lines = [f"Usage: {words}", description]
     for title, wanted in (("Switches:", True), ("Options:", False)):
         lines += [title, *(line for option in options if (option.kind == "switch") == wanted
                            for line in _described(option))]  # fmt: skip

@@ -36,16 +36,25 @@ _log = structlog.get_logger("safelight.cli")
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A drop-in command. `version`: of the server that it replaces. `options`: its own, before the common."""
+    """A drop-in command. `version`: of the server that it replaces. `options`: its own, before the common.
+
+    `arguments`: what the help calls the words that are no options.
+    """
 
     name: str
     version: str
     description: str
     options: Sequence[Option]
     default_listener: str
+    arguments: str = ""
 
     def all_options(self) -> tuple[Option, ...]:
         return (*self.options, *_common_options(self.name, self.default_listener))
+
+    def help(self) -> str:
+        """What `--help` prints."""
+        words = f"{self.name} [switches|options] {self.arguments}".rstrip()
+        return usage(words, self.description, self.all_options())
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +100,23 @@ def _common_options(name: str, default_listener: str) -> tuple[Option, ...]:
 def read_command_line(program: Program, words: Sequence[str]) -> Parsed:
     """The options of a server to be started; exits after help, version and complaints."""
     options = program.all_options()
-    help_text = usage(program.name, program.description, options)
     try:
         parsed = parse(words, options)
     except UsageError as error:
-        sys.stderr.write(f"Error: {error}\n{help_text}")
-        sys.exit(BAD_USAGE)
+        refuse_usage(program, str(error))
     if parsed.values["help"]:
-        sys.stdout.write(help_text)
+        sys.stdout.write(program.help())
         sys.exit(0)
     if parsed.values["version"]:
         sys.stdout.write(f'{program.name} version "{program.version}"\nSafelight {__version__}\n')
         sys.exit(0)
     return parsed
+
+
+def refuse_usage(program: Program, reason: str) -> NoReturn:
+    """Say what is wrong with a command line, and what a right one looks like; ends by SystemExit."""
+    sys.stderr.write(f"Error: {reason}\n{program.help()}")
+    sys.exit(BAD_USAGE)
 
 
 def run(program: Program, options: Mapping[str, Any], notices: Sequence[str], service: Service) -> NoReturn:

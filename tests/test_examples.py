@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy
 import pytest
 from PIL import Image
+from tally import Tally
 
 from safelight.api import build, load_config
 from safelight.blob import MemoryBlob
 from safelight.engine.inline import InlineEngine
 from safelight.errors import SafelightError
 from safelight.image.settings import ImageSettings
-from safelight.model import Answer, Api, NoCounters, Request
+from safelight.model import Answer, Api, Request
 from safelight.run import run
 from safelight.server.errors import error_answer
 from safelight.signing import sign
@@ -82,7 +83,7 @@ async def ask(
     monkeypatch.chdir(tmp_path)
     name: str = request.param
     engine = InlineEngine(ImageSettings(), workers=1)
-    api = build(load_config((EXAMPLES / name).read_text(), name), engine, NoCounters())
+    api = build(load_config((EXAMPLES / name).read_text(), name), engine, Tally())
     await engine.start()
 
     async def ask(method: str, target: str, body: bytes = b"") -> Reply:

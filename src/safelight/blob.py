@@ -63,6 +63,9 @@ class MemoryBlob(Blob):
         return self.size
 
 
+EMPTY = MemoryBlob(b"")
+
+
 class FileBlob(Blob):
     """The content of an open regular file. Owns the descriptor; reads by position, so it can be shared."""
 

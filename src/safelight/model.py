@@ -1,10 +1,10 @@
 """The whole domain on one screen: what a request carries, the steps of an endpoint, and what they share."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
-from safelight.blob import Blob, MemoryBlob
+from safelight.blob import Blob
 from safelight.engine.base import Engine
 from safelight.errors import ImageNotLoaded, MemoryLimitExceeded
 from safelight.template import Template
@@ -186,16 +186,3 @@ class Api:
                 if captures is not None:
                     return endpoint, captures
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class NoCounters:
-    """For runs without statistics."""
-
-    values: dict[str, int] = field(default_factory=dict[str, int])
-
-    def add(self, name: str, amount: int = 1) -> None:
-        self.values[name] = self.values.get(name, 0) + amount
-
-
-EMPTY = MemoryBlob(b"")

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tally import Tally
 
 from safelight.api import build, load_config
+from safelight.blob import EMPTY
 from safelight.cli import main
 from safelight.engine.inline import InlineEngine
 from safelight.errors import Forbidden
 from safelight.image.settings import ImageSettings
-from safelight.model import EMPTY, NoCounters, Request
+from safelight.model import Request
 from safelight.run import run
 from safelight.uri import parse_query
 
@@ -37,7 +39,7 @@ def refusal(*arguments: str) -> str:
 async def validate(url: str, attributes: str, parameter: str = "hmac") -> None:
     """Send `url` through a real endpoint. Raises: Forbidden."""
     text = f'get {{\n validate_uri_hmac "{parameter}" {attributes}\n}}'
-    api = build(load_config(text, "api.sdl"), InlineEngine(ImageSettings()), NoCounters())
+    api = build(load_config(text, "api.sdl"), InlineEngine(ImageSettings()), Tally())
     raw_path, _, raw_query = url.removeprefix(ORIGIN).partition("?")
     request = Request("GET", raw_path, raw_query, parse_query(raw_query), {})
     found = api.match(request)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tally import Tally
 
 from safelight import api
 from safelight.blob import Blob, MemoryBlob
@@ -23,7 +24,7 @@ from safelight.errors import SafelightError
 from safelight.image.result import ImageInfo, Thumbnails
 from safelight.image.settings import ImageSettings
 from safelight.image.spec import ThumbnailSpec
-from safelight.model import Answer, NoCounters, Request
+from safelight.model import Answer, Request
 from safelight.run import run
 from safelight.uri import parse_query
 
@@ -110,7 +111,7 @@ class Served:
 
     def __init__(self, config: Config, engine: Engine, runner: asyncio.Runner, max_bytes: int) -> None:
         self.config = config
-        self.counters = NoCounters()
+        self.counters = Tally()
         self._engine = WatchedEngine(engine)
         self._api = api.build(config, self._engine, self.counters)
         self._runner = runner

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from image_makers import array, flat
 from plugin_support import failure, one, running
+from tally import Tally
 
 import safelight.plugin
 from safelight.api import build, load_config
 from safelight.blob import MemoryBlob
-from safelight.model import NoCounters, Request
+from safelight.model import Request
 from safelight.plugin import PluginImage
 from safelight.run import run
 from safelight.uri import parse_query
@@ -41,7 +42,7 @@ async def test_the_configuration_uses_the_example(tmp_path: Path, monkeypatch: p
     assert config.warnings == ()
     request = Request("GET", "/dark/a.png", "", parse_query(""), {})
     async with running("inline", tmp_path) as engine:
-        found = build(config, engine, NoCounters()).match(request)
+        found = build(config, engine, Tally()).match(request)
         assert found is not None
         answer = await run(*found, request, nothing, 1 << 27)
     made = array(answer.body.read())

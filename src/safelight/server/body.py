@@ -6,9 +6,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from safelight.blob import Blob, FileBlob, MemoryBlob
+from safelight.blob import EMPTY, Blob, FileBlob, MemoryBlob
 from safelight.errors import MemoryLimitExceeded, StorageError
-from safelight.model import EMPTY
 from safelight.server.asgi import Receive
 from safelight.server.errors import ClientLeft
 

@@ -3,8 +3,8 @@
 import re
 
 from safelight import errors
-from safelight.blob import MemoryBlob
-from safelight.model import EMPTY, Answer
+from safelight.blob import EMPTY, MemoryBlob
+from safelight.model import Answer
 
 STATUS: dict[type[BaseException], int] = {
     errors.BadRequest: 400,

@@ -7,7 +7,6 @@ between check and use can lead outside. Linux only: the answer comes from /proc.
 import asyncio
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -22,8 +21,8 @@ from safelight.errors import (
     SafelightError,
     StorageError,
 )
+from safelight.storage.atomic import DIRECTORY, make_durably, replace_file
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _PATH_MAX = 4096
 _COPY_BYTES = 1 << 20
@@ -70,13 +69,7 @@ class FileStorage:
         if len(os.fsencode(f"{self.root}/{directory}/{name}")) >= _PATH_MAX:  # `get` could not open it
             raise BadRequest(f"file cannot be stored under '{key}': {os.strerror(errno.ENAMETOOLONG)}")
         with _translated(key, _UNUSABLE_NAME), self._opened(directory, key, create=True) as parent:
-            aside = f".{secrets.token_hex(12)}.part"
-            try:
-                if _write_aside(parent, name, aside, data) != name:
-                    os.rename(aside, name, src_dir_fd=parent, dst_dir_fd=parent)
-            except BaseException:
-                _unlink_if_there(parent, aside)
-                raise
+            replace_file(parent, name, [data])
             os.fsync(parent)
 
     def _remove(self, key: str) -> None:
@@ -89,8 +82,8 @@ class FileStorage:
     def _opened(self, directory: str, key: str, *, create: bool = False) -> Generator[int]:
         """A descriptor of a directory below the root, made if asked."""
         if create:
-            _make_durably(self.root)
-        descriptor = os.open(self.root, _DIRECTORY)
+            make_durably(self.root)
+        descriptor = os.open(self.root, DIRECTORY)
         try:
             for part in directory.split("/") if directory else ():
                 descriptor = self._descend(descriptor, part, key, create=create)
@@ -104,7 +97,7 @@ class FileStorage:
             with suppress(FileExistsError):
                 os.mkdir(part, dir_fd=parent)
                 os.fsync(parent)
-        child = os.open(part, _DIRECTORY, dir_fd=parent)
+        child = os.open(part, DIRECTORY, dir_fd=parent)
         try:
             self._check_beneath(child, key)
             os.dup2(child, parent, inheritable=False)
@@ -157,64 +150,6 @@ def _read_device(descriptor: int, max_bytes: int) -> Blob:
             raise MemoryLimitExceeded
     os.close(descriptor)
     return MemoryBlob(bytes(content))
-
-
-def _make_durably(directory: Path) -> None:
-    """Make a directory and its parents, each fsynced into the one that it is in."""
-    if not directory.is_dir():
-        _make_durably(directory.parent)
-        with suppress(FileExistsError):
-            directory.mkdir()
-        parent = os.open(directory.parent, _DIRECTORY)
-        try:
-            os.fsync(parent)
-        finally:
-            os.close(parent)
-
-
-def _write_aside(parent: int, name: str, aside: str, data: Blob) -> str:
-    """Write and fsync `data`; return the name it then has: `name` if that was free, else `aside`.
-
-    It is nameless until it is whole, where the file system can: a kill leaves nothing, except between the two
-    names of a file that replaces another.
-    """
-    try:
-        descriptor = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=parent)
-        named = False
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
-            raise
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-        descriptor = os.open(aside, flags, 0o666, dir_fd=parent)
-        named = True
-    try:
-        _copy(data, descriptor)
-        os.fsync(descriptor)
-        if not named:
-            written = f"/proc/self/fd/{descriptor}"
-            with suppress(FileExistsError):
-                os.link(written, name, dst_dir_fd=parent, follow_symlinks=True)
-                return name
-            os.link(written, aside, dst_dir_fd=parent, follow_symlinks=True)
-        return aside
-    finally:
-        os.close(descriptor)
-
-
-def _copy(data: Blob, descriptor: int) -> None:
-    offset = 0
-    while piece := data.read_at(offset, _COPY_BYTES):
-        view = memoryview(piece)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        offset += len(piece)
-    if offset != data.size:
-        raise StorageError("the data to store was cut short", detail=f"{offset} of {data.size} bytes")
-
-
-def _unlink_if_there(parent: int, name: str) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=parent)
 
 
 def _outside(key: str) -> OutsideOfRoot:

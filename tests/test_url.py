@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safelight.errors import SetupError
-from safelight.url import Url, encode_path, file_url
+from safelight.url import Url, encode_path, file_url, parse_url
 
 
 @pytest.mark.covers("s072", "s142")
@@ -137,3 +137,60 @@ def test_an_encoded_path_is_a_path_and_nothing_else(path: str) -> None:
     split = urlsplit(f"http://h{encoded}")
     assert (split.netloc, split.path, split.query, split.fragment) == ("h", encoded, "", "")
     assert unicodedata.is_normalized("NFKC", unquote(encoded))
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("file:/d.jpg", Url("file", "/d.jpg")),
+        ("http://example.com", Url("http", "/", "example.com")),
+        ("https://B.S3.amazonaws.com/a%2Bb", Url("https", "/a%2Bb", "b.s3.amazonaws.com")),
+        ("https://h/k?Expires=1&Signature=%3D", Url("https", "/k", "h", query="Expires=1&Signature=%3D")),
+        ("http://[::1]:8080/x?a?b", Url("http", "/x", "[::1]", 8080, "a?b")),
+    ],
+)  # fmt: skip
+def test_a_text_has_these_parts(text: str, parts: Url) -> None:
+    assert parse_url(text) == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("HTTP://Example.com:80/A", "http://example.com/A"),
+        ("https://h:443/a", "https://h/a"),
+        ("ftp://h:21/a", "ftp://h/a"),
+        ("https://h:80/a", "https://h:80/a"),
+        ("http://h:/a", "http://h/a"),
+        ("file:///a", "file:/a"),
+        ("http://h/%2b%2A", "http://h/%2b%2A"),  # sharp edge S41: nothing is encoded anew
+    ],
+)
+def test_default_ports_vanish_from_a_parsed_url(text: str, printed: str) -> None:
+    assert str(parse_url(text)) == printed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x",
+        "/a",
+        "file:",
+        "http:a",
+        "//h/a",
+        "1http://h/a",
+        "http://h/a b",
+        "http://h/a\r\nb",
+        "http://h/\u0142",
+        "http://h/a#b",
+        "http://user@h/a",
+        "http://a b/c",
+        "http://[h/a",
+        "http://h:x/a",
+        "http://h:65536/a",
+        "http://h:-1/a",
+    ],
+)
+def test_what_is_no_absolute_url_is_refused(text: str) -> None:
+    with pytest.raises(SetupError):
+        parse_url(text)

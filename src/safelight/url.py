@@ -12,6 +12,12 @@ _DEFAULT_PORTS = {"http": 80, "https": 443, "ftp": 21}
 _DRIVE = re.compile(r"^/?([A-Za-z])[|:][\\/]")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _HOST = re.compile(r"\[[0-9a-f:.]+\]|[^\s/?#@:\[\]\\<>%\"^`{|}\x00-\x1f\x7f]+")
+_URL = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):"
+    r"(?:(?!//)|//(?P<host>\[[^\]]*\]|[^/?#:]*)(?::(?P<port>[0-9]{0,5}))?)"
+    r"(?P<path>(?:/[!\"$->@-~]*)?)(?:\?(?P<query>[!\"$-~]*))?"
+)
+_PORT_MAX = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,19 @@ class Url:
 def file_url(path: str) -> Url:
     """The URL of a file stored under `path`, which is relative to its root: `file:/path`."""
     return Url("file", encode_path(path))
+
+
+def parse_url(text: str) -> Url:
+    """The parts of an absolute URL (RFC 3986, without user information and fragment); nothing is re-encoded.
+
+    Raises: SetupError when it is none, or has spaces, control characters or others beyond ASCII.
+    """
+    found = _URL.fullmatch(text)
+    port = int(found["port"] or 0) if found else 0
+    if not found or port > _PORT_MAX or not (found["host"] or found["path"]):
+        raise SetupError(f"Invalid URL: '{text}'")
+    url = Url(found["scheme"].lower(), found["path"] or "/", port=port or None, query=found["query"] or "")
+    return url.with_host(found["host"] or "")
 
 
 def encode_path(path: str) -> str:

@@ -69,10 +69,33 @@ def test_file_url() -> None:
         (Url("http", "/x", "h", 443), "http://h:443/x"),
         (Url("http", "/x", "h", None, "a=b&c"), "http://h/x?a=b&c"),
         (Url("https", "/x"), "https:/x"),
+        (Url("https", "/x", "h", 443, original_scheme="https"), "https://h/x"),
+        (Url("https", "/x", "h", 8443, original_scheme="https"), "https://h:8443/x"),
+        (Url("http", "/x", "h", 443, original_scheme="https"), "http://h/x"),
+        (Url("http", "/x", "h", 80, original_scheme="https"), "http://h:80/x"),
     ],
 )
 def test_text(url: Url, text: str) -> None:
     assert str(url) == text
+
+
+def test_a_path_alone_never_reads_as_a_host() -> None:
+    assert Url("https", "//x", "h").uri == "/x"
+    assert str(Url("https", "//x", "h").with_host("")) == "https:/x"
+
+
+@pytest.mark.parametrize(
+    ("url", "authority"),
+    [
+        (Url("http", "/", "h"), "h"),
+        (Url("http", "/", "h", 80), "h"),
+        (Url("http", "/", "h", 81), "h:81"),
+        (Url("http", "/", "[::1]", 81), "[::1]:81"),
+        (Url("http", "/", "", 81), ""),
+    ],
+)
+def test_authority(url: Url, authority: str) -> None:
+    assert url.authority == authority
 
 
 FILE = Url("file", "/d.jpg", query="q=1")

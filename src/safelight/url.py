@@ -8,7 +8,7 @@ from urllib.parse import quote
 from safelight.errors import SetupError
 
 _KEPT = "!$&'()*+,;=:@/~"
-_DEFAULT_PORTS = {"http": 80, "https": 443, "ftp": 21}
+DEFAULT_PORTS = {"http": 80, "https": 443, "ftp": 21}
 _DRIVE = re.compile(r"^/?([A-Za-z])[|:][\\/]")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _HOST = re.compile(r"\[[0-9a-f:.]+\]|[^\s/?#@:\[\]\\<>%\"^`{|}\x00-\x1f\x7f]+")
@@ -22,19 +22,29 @@ _PORT_MAX = 65535
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """An absolute URL in parts. `path` is percent-encoded and begins with `/`; `query` has no `?`."""
+    """An absolute URL in parts. `path` is percent-encoded and begins with `/`; `query` has no `?`.
+
+    Where `original_scheme` is set the default port of that scheme is left out, and no other, whatever the
+    scheme becomes: so URLs of S3 objects are rewritten.
+    """
 
     scheme: str
     path: str
     host: str = ""
     port: int | None = None
     query: str = ""
+    original_scheme: str = ""
 
     def __str__(self) -> str:
-        authority = f"//{self.host}" if self.host else ""
-        if self.host and self.port and self.port != _DEFAULT_PORTS.get(self.scheme):
-            authority += f":{self.port}"
-        return f"{self.scheme}:{authority}{self.uri}{'?' + self.query if self.query else ''}"
+        # After a host all slashes can stay: a key in S3 may begin with some (sharp edge S40).
+        place = f"//{self.authority}{self.path}" if self.host else self.uri
+        return f"{self.scheme}:{place}{'?' + self.query if self.query else ''}"
+
+    @property
+    def authority(self) -> str:
+        """Host and port, the latter unless it is the default; nothing without a host."""
+        default = DEFAULT_PORTS.get(self.original_scheme or self.scheme)
+        return f"{self.host}:{self.port}" if self.host and self.port and self.port != default else self.host
 
     @property
     def uri(self) -> str:

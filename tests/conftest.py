@@ -8,17 +8,23 @@
     def server(shared_servers):
         return shared_servers.start(CONFIGURATION)
 
+    def test_something(seaweed):                # a real S3 server; see also `own_seaweed` and `moto`
+        bucket = seaweed.make_bucket()
+
 A server that logged a traceback, or that does not stop when asked to, fails the test that it was made for.
 """
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.append(str(Path(__file__).parent / "server"))  # `serving` and `server_support` are for all tests
+sys.path.append(str(Path(__file__).parent / "s3"))  # so are `s3_servers` and `fault_proxy`
 
+from s3_servers import OwnSeaweed, S3Server, moto_server, shared_seaweed, start_own_seaweed
 from serving import Servers
 
 
@@ -36,3 +42,35 @@ def shared_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers
     started = Servers(tmp_path_factory.mktemp("servers"))
     yield started
     started.stop_all()
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """The SeaweedFS that all processes of this run share."""
+    base = tmp_path_factory.getbasetemp()
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    with shared_seaweed(
+        base.parent if is_worker else base, os.getppid() if is_worker else os.getpid()
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def own_seaweed(tmp_path: Path) -> Iterator[Callable[[], OwnSeaweed]]:
+    """Starts SeaweedFS for one test that means to end it."""
+    started: list[OwnSeaweed] = []
+
+    def start() -> OwnSeaweed:
+        started.append(start_own_seaweed(tmp_path / f"seaweed-{len(started)}"))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """The moto of this process: only for what depends on access control lists."""
+    with moto_server(tmp_path_factory.mktemp("moto")) as server:
+        yield server

@@ -26,6 +26,7 @@ LAYERS = """
     client  engine  variables
     protocol  plugin
     image  storage
+    spool
     blob  multipart  signing  template  uri  url  xid
     errors
 """
@@ -33,7 +34,7 @@ LAYERS = """
 
 NARROWER = {
     "image": {"errors"},
-    "storage": {"blob", "errors"},
+    "storage": {"blob", "errors", "spool", "url"},
     "config": {"errors", "template"},
     "engine": {"blob", "errors", "image", "multipart", "protocol", "xid"},
     "protocol": {"errors", "image", "multipart"},
@@ -41,6 +42,7 @@ NARROWER = {
     "plugin": {"errors", "image"},
     "variables": {"blob", "errors"},
     "blob": set(),
+    "spool": {"blob", "errors"},
     "multipart": set(),
     "signing": set(),
     "template": set(),

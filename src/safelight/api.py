@@ -11,10 +11,12 @@ from safelight.engine.base import Engine
 from safelight.errors import ConfigError
 from safelight.model import Api, Counters, Resources
 from safelight.statements import REGISTRY
-from safelight.statements.clients import S3, Thumbnailer
-from safelight.statements.endpoint import EndpointStatement
-from safelight.statements.lint import lint
+from safelight.statements.caching import caches, inspect_caches
+from safelight.statements.clients import S3
+from safelight.statements.endpoint import endpoints_of
+from safelight.statements.lint import lint, lint_client
 from safelight.statements.paths import Path
+from safelight.storage.s3.bucket import Client as S3Client
 from safelight.template import Template
 
 
@@ -24,12 +26,17 @@ def load_config(text: str, file: str, *, lenient: bool = False) -> Config:
     `lenient`: unknown statements and attributes are warnings, unless they are meant to guard an endpoint.
     Raises: ConfigError holding all complaints.
     """
-    config = config_load.load(text, file, REGISTRY, single=(Thumbnailer, S3), lenient=lenient)
-    paths, endpoints = templates(config), config.of(EndpointStatement)
-    found = [problem for endpoint in endpoints for problem in lint(endpoint, paths)]
+    config = config_load.load(text, file, REGISTRY, lenient=lenient)
+    paths, endpoints = templates(config), endpoints_of(config)
+    clients = {client.client_name for client in config.of(S3)}
+    found = [problem for endpoint in endpoints for problem in lint(endpoint, paths, clients)]
+    found += [problem for client in config.of(S3) for problem in lint_client(client)]
+    found += inspect_caches(config)
     if not endpoints:
         found.append(Problem(Position(file, 1, 1), "no handlers configured", "warning"))
-    return replace(config, warnings=(*config.warnings, *config_load.presentable(found, text)))
+    problems = (*config.warnings, *config_load.presentable(found, text))
+    config_load.refuse_errors(problems)
+    return replace(config, warnings=problems)
 
 
 def read_config(file: FilePath) -> str:
@@ -52,8 +59,12 @@ def templates(config: Config) -> dict[str, Template]:
     return {name: template for path in config.of(Path) for name, template in path.templates()}
 
 
-def build(config: Config, engine: Engine, counters: Counters) -> Api:
-    """Make the declared API ready to serve with `engine`."""
-    resources = Resources(templates(config), engine, counters)
-    endpoints = tuple(endpoint.build(resources) for endpoint in config.of(EndpointStatement))
+def build(config: Config, engine: Engine, counters: Counters, spool_directory: FilePath | None = None) -> Api:
+    """Make the declared API ready to serve with `engine`.
+
+    `spool_directory`: where large objects wait on their way, None for the system's temporary directory.
+    """
+    clients = {client.client_name: S3Client(client.account(), spool_directory) for client in config.of(S3)}
+    resources = Resources(templates(config), engine, counters, clients, caches(config, counters))
+    endpoints = tuple(endpoint.build(resources) for endpoint in endpoints_of(config))
     return Api(endpoints, resources)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from functools import cached_property
+from mmap import PROT_READ, mmap
 
 CHUNK_BYTES = 1 << 18
 
@@ -26,6 +27,10 @@ class Blob:
         Fewer than `size` means that the file was cut short after it was opened.
         """
         raise NotImplementedError
+
+    def buffer(self) -> bytes | mmap:
+        """The whole content as one buffer, mapped instead of copied where that is safe."""
+        return self.read()
 
     def fileno(self) -> int | None:
         """The descriptor of the open file, None for bytes in memory."""
@@ -101,3 +106,10 @@ class FileBlob(Blob):
 
     def __del__(self) -> None:
         self.close()
+
+
+class SpooledBlob(FileBlob):
+    """A file of our own without a name: nobody can cut it short, so it can be mapped."""
+
+    def buffer(self) -> bytes | mmap:
+        return mmap(self._descriptor, self.size, prot=PROT_READ) if self.size else b""

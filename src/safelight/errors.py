@@ -55,6 +55,10 @@ class NoSuchFile(NotFound):
     """No file under that key."""
 
 
+class NoSuchKey(NotFound):
+    """No object under that key of a bucket."""
+
+
 class TooLarge(SafelightError):
     """More bytes or pixels than a limit allows."""
 
@@ -80,6 +84,18 @@ class EngineUnreachable(ImageError):
 
 class StorageError(SafelightError):
     """A storage refused or failed for a reason that is not the client's fault."""
+
+
+class NoSuchBucket(StorageError):
+    """An object store does not know the bucket."""
+
+
+class S3AccessDenied(StorageError):
+    """An object store refuses our credentials, or what they ask for."""
+
+
+class StorageUnreachable(StorageError):
+    """A storage elsewhere does not answer, or fails again and again."""
 
 
 class Busy(SafelightError):

@@ -1,12 +1,14 @@
 """The whole domain on one screen: what a request carries, the steps of an endpoint, and what they share."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from safelight.blob import Blob
 from safelight.engine.base import Engine
 from safelight.errors import ImageNotLoaded, MemoryLimitExceeded
+from safelight.storage.cache import ObjectCache
+from safelight.storage.s3.bucket import Client as S3Client
 from safelight.template import Template
 from safelight.url import Url
 from safelight.variables import Variables
@@ -51,15 +53,24 @@ class NamedImage:
     stored: Location | None = None
 
 
+Facts = tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is made of a request. `facts` are names and values that travel with the body."""
+    """What is made of a request. `facts` are names and values that travel with the body.
+
+    `etag`: strong entity tag of the body, with its quotes. `modified`: Unix time of the last change of what
+    is stored. None: not known; the server looks at the body then.
+    """
 
     body: Blob
     content_type: str
     status: int = 200
     cache_control: str | None = None
-    facts: tuple[tuple[str, str], ...] = ()
+    facts: Facts = ()
+    etag: str | None = None
+    modified: float | None = None
 
 
 class MemoryBudget:
@@ -109,10 +120,35 @@ class RequestState:
 
 
 class Step(Protocol):
-    """One validator, source, processor or store, ready to run."""
+    """One validator, source or processor, ready to run."""
 
     async def run(self, state: RequestState) -> None:
         """Do it. Raises: any SafelightError, which ends the request."""
+        ...
+
+
+class Change(Protocol):
+    """One change of what is stored, decided and not yet made."""
+
+    @property
+    def place(self) -> str:
+        """What it changes. Changes of one place are made one after the other, in file order."""
+        ...
+
+    async def make(self) -> None:
+        """Make it durable. Raises: any SafelightError, which ends the request."""
+        ...
+
+    def record(self, state: RequestState) -> None:
+        """Note in `state` what was made."""
+        ...
+
+
+class Store(Protocol):
+    """One store, ready to run."""
+
+    def plan(self, state: RequestState) -> Change | None:
+        """What to change for this request; None for nothing. Raises: any SafelightError."""
         ...
 
 
@@ -142,7 +178,10 @@ class Captures:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One declared endpoint, ready to serve: its steps in the order in which they run."""
+    """One declared endpoint, ready to serve: its steps in the order in which they run.
+
+    `varies_by`: request headers that its answers depend on.
+    """
 
     verb: str
     name: str
@@ -150,9 +189,23 @@ class Endpoint:
     validators: tuple[Step, ...]
     sources: tuple[Step, ...]
     processors: tuple[Step, ...]
-    stores: tuple[Step, ...]
+    stores: tuple[Store, ...]
     output: Output
     hashes_input: bool = False
+    cross_origin: "CrossOrigin | None" = None
+    varies_by: tuple[str, ...] = ()
+
+
+class CrossOrigin(Protocol):
+    """Which pages of other origins may use an endpoint (Fetch standard, section 3.3)."""
+
+    def grant(self, origin: str | None) -> Facts:
+        """What every answer tells the browser, errors included; nothing for an origin that may not."""
+        ...
+
+    def preflight(self, origin: str | None, method: str) -> Facts:
+        """What a browser is told that asks before it sends a request of `method`. Raises: Forbidden."""
+        ...
 
 
 class Counters(Protocol):
@@ -163,11 +216,16 @@ class Counters(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What declared statements need to become steps."""
+    """What declared statements need to become steps.
+
+    `s3`: accounts by name, the empty name for the one without. `caches`: object caches by directory.
+    """
 
     paths: Mapping[str, Template]
     engine: Engine
     counters: Counters
+    s3: Mapping[str, S3Client] = field(default_factory=dict[str, S3Client])
+    caches: Mapping[str, ObjectCache] = field(default_factory=dict[str, ObjectCache])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,20 @@
 """Run one endpoint: validate, source, process, store, output."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from safelight.blob import Blob
-from safelight.model import Answer, Captures, Endpoint, Images, MemoryBudget, Request, RequestState
+from safelight.model import (
+    Answer,
+    Captures,
+    Change,
+    Endpoint,
+    Images,
+    MemoryBudget,
+    Request,
+    RequestState,
+    Store,
+)
 from safelight.variables import Variables
 
 HASH_INLINE_BYTES = 1 << 20
@@ -17,8 +27,8 @@ async def run(
 ) -> Answer:
     """Serve `request` by the endpoint that matched it.
 
-    The body is read first, whatever the method; a failing step ends the request, and stores already done
-    stay done (reference/imagestore section 0). `max_bytes`: image data and body of this request.
+    The body is read first, whatever the method; a failing step ends the request, and changes already made
+    stay made (reference/imagestore section 0). `max_bytes`: image data and body of this request.
     Raises: any SafelightError.
     """
     state = await begin(endpoint, captures, request, await read_body(), max_bytes)
@@ -28,8 +38,7 @@ async def run(
         await source.run(state)
     for processor in endpoint.processors:
         await processor.run(state)
-    for store in endpoint.stores:
-        await store.run(state)
+    await store(endpoint.stores, state)
     return await endpoint.output.answer(state)
 
 
@@ -44,3 +53,27 @@ async def begin(
     images = Images(budget)
     variables = Variables(captures.values, captures.path, request.query, body, images)
     return RequestState(request, body, images, variables)
+
+
+async def store(stores: Iterable[Store], state: RequestState) -> None:
+    """Make all changes: at the same time, but those of one place one after the other.
+
+    Every change that was begun is waited for; then the first failure, in file order, ends the request.
+    """
+    changes = [change for store in stores if (change := store.plan(state)) is not None]
+    places: dict[str, list[Change]] = {}
+    for change in changes:
+        places.setdefault(change.place, []).append(change)
+    if len(places) == 1:
+        await _make(changes)
+    else:
+        outcomes = await asyncio.gather(*map(_make, places.values()), return_exceptions=True)
+        for failure in filter(None, outcomes):
+            raise failure
+    for change in changes:
+        change.record(state)
+
+
+async def _make(changes: Sequence[Change]) -> None:
+    for change in changes:
+        await change.make()

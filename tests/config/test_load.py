@@ -97,7 +97,34 @@ def test_attributes_of_paths_are_ignored_with_a_warning() -> None:
             "only one thumbnailer type statement can be specified within context",
         ),
         ('s3 key="key"', 's3 key="key"', "expected 'secret' attribute to be set"),
-        ('s3 "value" key="key" secret="no"', None, 'unexpected values: "value"'),
+        ('s3 "a" "b" key="key" secret="no"', None, 'unexpected values: "b"'),
+        (
+            's3 "a" key="key" secret="no"\ns3 name="a" key="key" secret="no"',
+            None,
+            "only one s3 type statement can be specified within context",
+        ),
+        ('s3 "a" name="b" key="key" secret="no"', None, "two names are given: 'a' and 'b'"),
+        (
+            's3 key="key" secret="no" endpoint="ftp://host"',
+            None,
+            "expected 'endpoint' attribute value to be a URL or host: bad S3 endpoint 'ftp://host': "
+            "expected the scheme http or https, not 'ftp'",
+        ),
+        (
+            's3 key="key" secret="no" style="middle"',
+            None,
+            "expected 'style' attribute value to be path or virtual; got: \"middle\"",
+        ),
+        (
+            's3 key="key" secret="no" url-expires="soon"',
+            None,
+            "expected 'url-expires' attribute value to be a duration such as 30s, 12h or 7d; got: \"soon\"",
+        ),
+        (
+            's3 key="key" secret="no" url-signature="v4" url-expires="8d"',
+            None,
+            "'url-expires' is at most 7 days with signature 'v4'",
+        ),
         (
             's3 key="key" secret="no"\ns3 key="key" secret="no"',
             None,

@@ -8,7 +8,8 @@ import pytest
 
 from safelight.blob import Blob
 from safelight.errors import MemoryLimitExceeded, StorageError
-from safelight.server.body import MEMORY_BYTES, read_body
+from safelight.server.body import read_body
+from safelight.spool import MEMORY_BYTES
 from safelight.server.errors import ClientLeft
 
 LENGTH = {"transfer-encoding": "chunked"}
@@ -75,5 +76,5 @@ async def test_a_client_that_leaves_leaves_no_file() -> None:
 
 
 async def test_a_directory_that_cannot_be_written_to_is_our_fault(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="the request body cannot be kept"):
+    with pytest.raises(StorageError, match="temporary file cannot be written"):
         await read(b"a" * 3 * MEMORY_BYTES, directory=tmp_path / "missing")

@@ -71,7 +71,7 @@ def storage(stored: Files) -> Storage:
 
 
 async def content(storage: Storage, key: str, max_bytes: int = MEBIBYTE) -> bytes:
-    blob = await storage.get(key, max_bytes)
+    blob = (await storage.get(key, max_bytes)).data
     try:
         return blob.read()
     finally:
@@ -118,7 +118,7 @@ async def test_sizes(stored: Files, storage: Storage, size: int) -> None:
     data = os.urandom(size)
     await storage.put("a", MemoryBlob(data))
     assert stored.read("a") == data
-    blob = await storage.get("a", size)
+    blob = (await storage.get("a", size)).data
     assert (blob.size, blob.read()) == (size, data)
 
 
@@ -132,13 +132,13 @@ async def test_put_replaces(stored: Files, storage: Storage) -> None:
 
 async def test_a_blob_of_a_file_can_be_put(stored: Files, storage: Storage) -> None:
     stored.write("a", b"data" * 1000)
-    await storage.put("b/c", await storage.get("a", MEBIBYTE))
+    await storage.put("b/c", (await storage.get("a", MEBIBYTE)).data)
     assert stored.read("b/c") == b"data" * 1000
 
 
 async def test_a_file_can_be_stored_over_itself(stored: Files, storage: Storage) -> None:
     stored.write("a", b"data")
-    await storage.put("a", await storage.get("a", MEBIBYTE))
+    await storage.put("a", (await storage.get("a", MEBIBYTE)).data)
     assert stored.read("a") == b"data"
 
 
@@ -178,9 +178,9 @@ async def test_an_open_blob_keeps_its_content_when_the_key_is_replaced_or_delete
     stored: Files, storage: Storage
 ) -> None:
     stored.write("a", b"old")
-    before = await storage.get("a", MEBIBYTE)
+    before = (await storage.get("a", MEBIBYTE)).data
     await storage.put("a", MemoryBlob(b"newer"))
-    between = await storage.get("a", MEBIBYTE)
+    between = (await storage.get("a", MEBIBYTE)).data
     await storage.delete("a")
     assert (before.read(), between.read()) == (b"old", b"newer")
 
@@ -592,7 +592,7 @@ async def test_short_writes_are_continued(
 
 async def test_a_source_that_was_cut_short_is_not_stored(stored: Files, storage: Storage) -> None:
     stored.write("source", b"0123456789")
-    blob = await storage.get("source", MEBIBYTE)
+    blob = (await storage.get("source", MEBIBYTE)).data
     os.truncate(stored.root / "source", 4)
     with pytest.raises(StorageError, match="cut short"):
         await storage.put("copy", blob)
@@ -721,7 +721,7 @@ def test_readers_and_writers_never_meet_half_a_file(stored: Files) -> None:
             failures.append(error)
 
     def read() -> None:
-        blob = asyncio.run(FileStorage(stored.root).get("a", MEBIBYTE))
+        blob = asyncio.run(FileStorage(stored.root).get("a", MEBIBYTE)).data
         assert isinstance(blob, FileBlob)
         data = blob.read()
         blob.close()

@@ -1,7 +1,7 @@
 """Text to declarations, gathering every complaint of a file before giving up."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ S = TypeVar("S", bound=Statement)
 
 _LINE_END = re.compile(r"\r\n?|\n")
 
-TOP_LEVEL = ("configuration", "endpoint")
+TOP_LEVEL = ("configuration", "endpoint", "header")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,34 +37,39 @@ def load(
     file: str,
     table: StatementTable,
     *,
-    single: Sequence[type[Statement]] = (),
     lenient: bool = False,
 ) -> Config:
-    """Declare everything that `text` says. Each class in `single` may stand only once in a file.
+    """Declare everything that `text` says.
 
     Raises: ConfigError holding every complaint as `file:line:column: message`, warnings included.
     """
     parsed = parse(text, file)
     declaring = Declaring(table, lenient=lenient)
     statements: list[Statement] = []
-    seen: set[type[Statement]] = set()
+    taken: set[Hashable] = set()
     for tag in parsed.tags:
         found = declaring.find(tag, TOP_LEVEL)
         if found is None:
             continue
         statement_class = found[1]
-        if statement_class in single and statement_class in seen:
+        slot = statement_class.slot(tag)
+        if slot is not None and slot in taken:
             message = f"only one {tag.name} type statement can be specified within context"
             declaring.error(tag, message)
             continue
-        seen.add(statement_class)
+        taken.add(slot)
         statement = statement_class.declare(tag, declaring)
         if statement is not None:
             statements.append(statement)
     problems = presentable([*parsed.problems, *declaring.problems], text)
+    refuse_errors(problems)
+    return Config(file, tuple(statements), tuple(problems))
+
+
+def refuse_errors(problems: Sequence[Problem]) -> None:
+    """Raises: ConfigError holding all of `problems` when one of them is an error."""
     if any(problem.severity == "error" for problem in problems):
         raise ConfigError("\n".join(map(str, problems)))
-    return Config(file, tuple(statements), tuple(problems))
 
 
 def presentable(problems: Sequence[Problem], text: str) -> list[Problem]:

@@ -7,7 +7,7 @@ MASK = "***"
 EXAMPLE = '"0f0f0..."'
 """The secret that a message of the reference shows as an example."""
 
-_SECRETS = ("secret", "lockpicks", "password")
+_SECRETS = ("secret", "lockpicks", "password", "session-token")
 _ATTRIBUTE = re.compile(
     r"""(?P<name>[\w.$-]+)=(?P<value>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`|[^\s"'`]+)"""
 )

@@ -10,7 +10,7 @@ Message texts: reference/imagestore 2.1.
 
 import dataclasses
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import (
     Any,
@@ -123,6 +123,11 @@ class Statement:
         """Make the statement, or report every complaint about it and return None."""
         return Reader(cls, tag, declaring).statement()
 
+    @classmethod
+    def slot(cls, tag: Tag) -> Hashable:
+        """What only one statement of a file may fill; None for statements of which there may be any number."""
+        return None
+
     def check(self) -> Iterator[str]:
         """Yield complaints that no single field can make."""
         yield from ()
@@ -132,6 +137,12 @@ class Statement:
         for own in self.fields:
             if own.role == "block":
                 yield from getattr(self, own.key)
+
+    def all_parts(self) -> "Iterator[Statement]":
+        """The statements inside this one, and those inside them, in order."""
+        for part in self.parts():
+            yield part
+            yield from part.all_parts()
 
     def build(self, resources: Any) -> Any:
         """The ready object that does what this declares. Statements that only declare have none."""

@@ -1,17 +1,13 @@
 """The body of a request: kept in memory while it is small, then in a file without a name."""
 
-import asyncio
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from safelight.blob import EMPTY, Blob, FileBlob, MemoryBlob
-from safelight.errors import MemoryLimitExceeded, StorageError
+from safelight.blob import EMPTY, Blob
+from safelight.errors import MemoryLimitExceeded
 from safelight.server.asgi import Receive
 from safelight.server.errors import ClientLeft
-
-MEMORY_BYTES = 1 << 20
+from safelight.spool import Spool
 
 
 def has_body(headers: Mapping[str, str]) -> bool:
@@ -31,7 +27,7 @@ async def read_body(
         return EMPTY
     if int(headers.get("content-length", "0")) > max_bytes:
         raise MemoryLimitExceeded
-    spool = _Spool(directory)
+    spool = Spool(directory)
     try:
         await _fill(spool, receive, max_bytes)
         return await spool.finish()
@@ -39,7 +35,7 @@ async def read_body(
         spool.close()
 
 
-async def _fill(spool: "_Spool", receive: Receive, max_bytes: int) -> None:
+async def _fill(spool: Spool, receive: Receive, max_bytes: int) -> None:
     more, size = True, 0
     while more:
         message = await receive()
@@ -51,61 +47,3 @@ async def _fill(spool: "_Spool", receive: Receive, max_bytes: int) -> None:
         if size > max_bytes:
             raise MemoryLimitExceeded
         await spool.add(piece)
-
-
-class _Spool:
-    """Bytes that move to a file, 1 MiB at a time and in a thread, once they are too many for memory."""
-
-    def __init__(self, directory: Path | None) -> None:
-        self._directory = directory
-        self._pieces: list[bytes] = []
-        self._waiting = 0
-        self._written = 0
-        self._descriptor = -1
-
-    async def add(self, piece: bytes) -> None:
-        self._pieces.append(piece)
-        self._waiting += len(piece)
-        if self._waiting > MEMORY_BYTES:
-            await self._flush()
-
-    async def finish(self) -> Blob:
-        """What was added, as a blob that owns the file, if there is one."""
-        if self._descriptor < 0:
-            return MemoryBlob(b"".join(self._pieces))
-        await self._flush()
-        blob = FileBlob(self._descriptor, self._written)
-        self._descriptor = -1
-        return blob
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    async def _flush(self) -> None:
-        pieces, self._pieces = self._pieces, []
-        self._written += self._waiting
-        self._waiting = 0
-        writing = asyncio.ensure_future(asyncio.to_thread(self._write, b"".join(pieces)))
-        try:
-            await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            await asyncio.wait([writing])
-            raise
-
-    def _write(self, data: bytes) -> None:
-        try:
-            if self._descriptor < 0:
-                self._descriptor = _unnamed_file(self._directory)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._descriptor, view) :]
-        except OSError as error:
-            raise StorageError("the request body cannot be kept", detail=str(error)) from error
-
-
-def _unnamed_file(directory: Path | None) -> int:
-    """A descriptor for reading and writing; the file has no name and ends with it."""
-    with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
-        return os.dup(file.fileno())

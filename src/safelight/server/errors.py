@@ -13,6 +13,7 @@ STATUS: dict[type[BaseException], int] = {
     errors.NotFound: 404,
     errors.TooLarge: 413,
     errors.UnsupportedMedia: 415,
+    errors.StorageUnreachable: 502,
     errors.Busy: 503,
     errors.Timeout: 504,
 }

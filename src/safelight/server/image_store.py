@@ -6,6 +6,7 @@ from safelight.api import build, load_config
 from safelight.model import Answer, Api
 from safelight.run import ReadBody, run
 from safelight.server.app import App
+from safelight.server.cross_origin import always_told, preflight_answer
 from safelight.server.exchange import Exchange
 from safelight.server.health import HealthCheck
 from safelight.server.hosting import Hints, HostSettings, Say, host
@@ -29,8 +30,9 @@ class StoreService:
         request = exchange.request()
         found = self._api.match(request)
         if found is None:
-            return None
+            return preflight_answer(self._api, exchange, request)
         endpoint, captures = found
+        exchange.tell(always_told(endpoint, request))
         return await run(endpoint, captures, request, read_body, self._max_bytes)
 
     async def check_health(self) -> Answer:
@@ -62,7 +64,9 @@ def load_store(
 
     def make_app(seat: Seat) -> App:
         return host(
-            lambda engine, counters: StoreService(build(config, engine, counters), settings.app.max_bytes),
+            lambda engine, counters: StoreService(
+                build(config, engine, counters, settings.app.spool_directory), settings.app.max_bytes
+            ),
             settings,
             seat,
             say,

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from safelight.config.spec import Statement, attribute
 from safelight.errors import VariableNotDefined
-from safelight.model import RequestState, Step
+from safelight.model import Change, RequestState, Step, Store
 from safelight.template import Template
 from safelight.variables import NO_LOCALS, Variables
 
@@ -103,6 +103,23 @@ class When:
     async def run(self, state: RequestState) -> None:
         if self.applies(state):
             await self._step.run(state)
+
+
+class StoreWhen:
+    """A store that changes something only if its condition holds."""
+
+    def __init__(self, condition: Condition, store: Store, local: Mapping[str, str]) -> None:
+        self._condition, self._store, self._local = condition, store, local
+
+    def plan(self, state: RequestState) -> Change | None:
+        holds = self._condition.holds(state.variables, self._local)
+        return self._store.plan(state) if holds else None
+
+
+def store_when(statement: VariableConditional, store: Store, local: Mapping[str, str] = NO_LOCALS) -> Store:
+    """`store` under the conditions of `statement`."""
+    condition = condition_of(statement)
+    return StoreWhen(condition, store, local) if condition else store
 
 
 def when(statement: VariableConditional, step: Step, local: Mapping[str, str] = NO_LOCALS) -> Step:

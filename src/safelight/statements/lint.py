@@ -10,17 +10,16 @@ from safelight.config.kind import ImageName, NewImage, PathName
 from safelight.config.problem import Problem
 from safelight.config.references import references
 from safelight.config.spec import Statement
+from safelight.statements.bucket import InBucket
+from safelight.statements.clients import S3
 from safelight.statements.condition import Conditional
 from safelight.statements.endpoint import UPLOADS, EndpointStatement
 from safelight.statements.match import Matchers
 from safelight.statements.output import PathEntry
 from safelight.statements.process import SpecStatement
-from safelight.statements.source import SourceS3
-from safelight.statements.store import DeleteS3, StoreS3
 from safelight.template import Template
 from safelight.variables import GENERATED
 
-S3_STATEMENTS = (SourceS3, StoreS3, DeleteS3)
 OPTIONS = ["quality", "background-color", "float-x", "float-y", "interlace"]
 """Options that the image core itself knows (reference/thumbnailer 7.2)."""
 
@@ -28,7 +27,9 @@ ABOUT_AN_IMAGE = {"image_name", "imagename"}
 ABOUT_A_LOCATION = {"url", "scheme", "host", "port"}
 
 
-def lint(endpoint: EndpointStatement, paths: Mapping[str, Template]) -> Iterator[Problem]:
+def lint(
+    endpoint: EndpointStatement, paths: Mapping[str, Template], clients: Collection[str]
+) -> Iterator[Problem]:
     """Warn about everything in `endpoint` that no request can use."""
     matchers = Matchers(endpoint.matchers)
     if complaint := matchers.complaint():
@@ -37,18 +38,27 @@ def lint(endpoint: EndpointStatement, paths: Mapping[str, Template]) -> Iterator
     if endpoint.tag.name in UPLOADS:
         images.add("input")
     variables = {"path", *matchers.names, *GENERATED}
-    for statement in _all_parts(endpoint):
+    for statement in endpoint.all_parts():
+        if isinstance(statement, InBucket) and statement.s3 not in clients:
+            yield _no_client(statement, clients)
         yield from _lint_statement(statement, images, variables | _locals(statement), paths)
+
+
+def _no_client(statement: InBucket, clients: Collection[str]) -> Problem:
+    if not statement.s3:
+        return _warning(statement, f"'{statement.tag.name}' will fail every request: S3 client not configured")
+    hint = suggestion(statement.s3, sorted(clients))
+    return _warning(statement, f"no 's3' statement is named '{statement.s3}'{hint}")
+
+
+def lint_client(client: S3) -> Iterator[Problem]:
+    """Warn about what an object store will refuse."""
+    return (_warning(client, concern) for concern in client.concerns())
 
 
 def _lint_statement(
     statement: Statement, images: Collection[str], variables: Collection[str], paths: Mapping[str, Template]
 ) -> Iterator[Problem]:
-    if isinstance(statement, S3_STATEMENTS):
-        name = statement.tag.name
-        yield _warning(
-            statement, f"'{name}' needs S3 storage, which comes with the next release; requests fail"
-        )
     if isinstance(statement, SpecStatement):
         yield from _lint_options(statement)
     for found in _own_references(statement):
@@ -95,16 +105,10 @@ def _own_references(statement: Statement) -> Iterator[object]:
     return (found for found in references(statement) if not any(found is other for other in inner))
 
 
-def _all_parts(statement: Statement) -> Iterator[Statement]:
-    for part in statement.parts():
-        yield part
-        yield from _all_parts(part)
-
-
 def _locals(statement: Statement) -> set[str]:
     about_image = ABOUT_AN_IMAGE if isinstance(statement, Conditional) else set[str]()
     about_location = ABOUT_A_LOCATION if isinstance(statement, PathEntry) else set[str]()
-    return about_image | about_location | ({"bucket"} if isinstance(statement, S3_STATEMENTS) else set())
+    return about_image | about_location | ({"bucket"} if isinstance(statement, InBucket) else set())
 
 
 def _warning(statement: Statement, message: str) -> Problem:

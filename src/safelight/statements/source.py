@@ -1,7 +1,8 @@
 """`source_file`, `source_s3` and `source_failover`: load images under names."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from safelight.config.declaring import Declaring, suggestion
@@ -10,22 +11,25 @@ from safelight.config.spec import Reader, Statement, attribute, value
 from safelight.config.tag import Tag
 from safelight.errors import (
     MemoryLimitExceeded,
+    NoSuchBucket,
     NoSuchFile,
+    NoSuchKey,
     NotFound,
     OutsideOfRoot,
     PathNotDefined,
     PathRenderingError,
+    S3AccessDenied,
     S3NotConfigured,
     SafelightError,
     SetupError,
 )
 from safelight.model import Location, NamedImage, RequestState, Resources, Step
+from safelight.statements.bucket import CachedObject, read_storage
 from safelight.statements.condition import Conditional, When, local_names, when
 from safelight.statements.paths import render_path
 from safelight.statements.registry import source
 from safelight.storage.base import Storage
 from safelight.storage.file import FileStorage
-from safelight.url import file_url
 
 
 @source("source_file")
@@ -39,51 +43,28 @@ class SourceFile(Conditional):
     path: PathName = attribute(help="name of a `path` template, relative to the root", example="by-name")
 
     def build(self, resources: Resources) -> Step:
-        storage = FileStorage(Path(self.root))
-        return when(self, FileSource(self, storage, resources), local_names(self.image_name))
+        storage, about = FileStorage(Path(self.root)), about_image(self.image_name)
+        fetch = Fetch(self, storage, resources, "file", about, local_names(self.image_name))
+        return when(self, fetch, fetch.local)
 
     def __str__(self) -> str:
         return f"FileSource[image_name: '{self.image_name}' root_dir: '{self.root}' path_spec: '{self.path}']"
 
 
-class FileSource:
-    """Opens the file; its bytes are read when something needs them."""
-
-    def __init__(self, declared: SourceFile, storage: Storage, resources: Resources) -> None:
-        self.name = str(declared)
-        self._image_name = declared.image_name
-        self._path_name = declared.path
-        self._storage = storage
-        self._resources = resources
-        self._local = local_names(declared.image_name)
-
-    async def run(self, state: RequestState) -> None:
-        """Raises: NotFound, Forbidden, MemoryLimitExceeded, SetupError, StorageError."""
-        path = render_path(self._path_name, self._resources.paths, state.variables, self._local)
-        with about_image(self._image_name):
-            data = await self._storage.get(path, state.images.budget.remaining)
-        location = Location(path, file_url(path))
-        state.images.load(self._image_name, NamedImage(data, source=location))
-        self._resources.counters.add("total_file_source")
-        self._resources.counters.add("total_file_source_bytes", data.size)
-
-
 @source("source_s3")
-class SourceS3(Conditional):
+class SourceS3(CachedObject, Conditional):
     """Load an object of an S3 bucket."""
 
     example = 'source_s3 "original" bucket="photos" path="by-name"'
 
     image_name: NewImage = value("image name", help="name that later statements use")
-    bucket: str = attribute(help="name of the bucket")
-    path: PathName = attribute(help="name of a `path` template that makes the key")
-    public: bool = attribute(default=False, help="whether URLs of the object need no signature")
-    cache_control: str | None = attribute(default=None, help="accepted for symmetry with `store_s3`, unused")
-    prefix: str = attribute(default="", help="put in front of the key; not part of output paths")
-    cache_root: Root | None = attribute(default=None, help="directory that caches objects")
 
     def build(self, resources: Resources) -> Step:
-        return when(self, S3Unavailable(str(self)), local_names(self.image_name))
+        storage, local = (
+            read_storage(self, resources),
+            {**local_names(self.image_name), "bucket": self.bucket},
+        )
+        return when(self, Fetch(self, storage, resources, "s3", nullcontext(), local), local)
 
     def __str__(self) -> str:
         return (
@@ -92,15 +73,38 @@ class SourceS3(Conditional):
         )
 
 
-class S3Unavailable:
-    """Stands for every S3 step until S3 storage lands."""
+class Fetch:
+    """Loads one image from a storage. A file is opened; its bytes are read when something needs them.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    `kind`: of the storage, as statistics call it. `about`: what errors of the storage pass through.
+    """
+
+    def __init__(
+        self,
+        declared: SourceFile | SourceS3,
+        storage: Storage,
+        resources: Resources,
+        kind: str,
+        about: AbstractContextManager[None],
+        local: Mapping[str, str],
+    ) -> None:
+        self.local = local
+        self._image_name = declared.image_name
+        self._path_name = declared.path
+        self._storage = storage
+        self._resources = resources
+        self._counter = f"total_{kind}_source"
+        self._about = about
 
     async def run(self, state: RequestState) -> None:
-        """Raises: S3NotConfigured."""
-        raise S3NotConfigured("S3 client not configured")
+        """Raises: NotFound, Forbidden, MemoryLimitExceeded, SetupError, StorageError, Busy, Timeout."""
+        path = render_path(self._path_name, self._resources.paths, state.variables, self.local)
+        with self._about:
+            stored = await self._storage.get(path, state.images.budget.remaining)
+        location = Location(path, stored.url)
+        state.images.load(self._image_name, NamedImage(stored.data, stored.content_type, source=location))
+        self._resources.counters.add(self._counter)
+        self._resources.counters.add(f"{self._counter}_bytes", stored.data.size)
 
 
 @source("source_failover")
@@ -148,6 +152,9 @@ FAILOVER_SOURCES: dict[str, type[SourceFile] | type[SourceS3]] = {
 CLASS_NAMES: dict[type[SafelightError], str] = {
     NoSuchFile: "Configuration::NoSuchFileError",
     OutsideOfRoot: "Configuration::FileStorageOutsideOfRootDirError",
+    NoSuchKey: "Configuration::S3NoSuchKeyError",
+    NoSuchBucket: "Configuration::S3NoSuchBucketError",
+    S3AccessDenied: "Configuration::S3AccessDenied",
     S3NotConfigured: "Configuration::S3NotConfiguredError",
     PathNotDefined: "Configuration::PathNotDefinedError",
     PathRenderingError: "Configuration::PathRenderingError",

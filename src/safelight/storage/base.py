@@ -1,29 +1,40 @@
 """What every storage can do. A key is relative and clean, its parts separated by `/`."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from safelight.blob import Blob
+from safelight.url import Url
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a storage holds under a key, and the URL that clients are given for it."""
+
+    data: Blob
+    url: Url
+    content_type: str | None = None
 
 
 class Storage(Protocol):
     """Bytes under keys."""
 
-    async def get(self, key: str, max_bytes: int) -> Blob:
+    async def get(self, key: str, max_bytes: int) -> Stored:
         """Open what is stored under `key`.
 
         Raises: NotFound; Forbidden for a key that leaves the storage; MemoryLimitExceeded when it holds
-        more than `max_bytes`; StorageError for anything else.
+        more than `max_bytes`; StorageError for anything else; Busy or Timeout for a storage elsewhere.
         """
         ...
 
-    async def put(self, key: str, data: Blob) -> None:
+    async def put(self, key: str, data: Blob, content_type: str | None = None) -> Url:
         """Store `data` under `key`, replacing what was there. On return it is durable; a reader sees the old
         content or the new, never a part.
 
-        Raises: Forbidden; BadRequest for a name that cannot be stored; StorageError.
+        Raises: Forbidden; BadRequest for a name that cannot be stored; StorageError; Busy or Timeout.
         """
         ...
 
     async def delete(self, key: str) -> None:
-        """Remove `key` durably. Raises: NotFound; Forbidden; StorageError."""
+        """Remove `key` durably. Raises: NotFound; Forbidden; StorageError; Busy or Timeout."""
         ...

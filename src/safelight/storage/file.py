@@ -22,6 +22,8 @@ from safelight.errors import (
     StorageError,
 )
 from safelight.storage.atomic import DIRECTORY, make_durably, replace_file
+from safelight.storage.base import Stored
+from safelight.url import Url, file_url
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _PATH_MAX = 4096
@@ -45,20 +47,24 @@ class FileStorage:
         self.root = root.absolute()
         self._real_root = ""
 
-    async def get(self, key: str, max_bytes: int) -> Blob:
+    async def get(self, key: str, max_bytes: int) -> Stored:
         """See `Storage.get`. The file is opened, not read; opening a local file does not block for long."""
         with _translated(key, _ABSENT):
             descriptor = os.open(f"{self.root}/{_checked(key)}", _READ)
             try:
                 self._check_beneath(descriptor, key)
-                return _blob(descriptor, key, max_bytes)
+                return Stored(_blob(descriptor, key, max_bytes), file_url(key))
             except BaseException:
                 os.close(descriptor)
                 raise
 
-    async def put(self, key: str, data: Blob) -> None:
-        """See `Storage.put`: write, fsync, name or rename, fsync the directory. Missing parents are made."""
+    async def put(self, key: str, data: Blob, content_type: str | None = None) -> Url:
+        """See `Storage.put`: write, fsync, name or rename, fsync the directory. Missing parents are made.
+
+        Files have no type.
+        """
         await asyncio.to_thread(self._write, key, data)
+        return file_url(key)
 
     async def delete(self, key: str) -> None:
         """See `Storage.delete`."""

@@ -1,0 +1,95 @@
+"""What the statements about S3 objects have in common."""
+
+from functools import partial
+
+from safelight.blob import Blob
+from safelight.config.kind import PathName, Root, Size
+from safelight.config.spec import Statement, attribute
+from safelight.errors import S3NotConfigured
+from safelight.model import Resources
+from safelight.storage.base import Storage, Stored
+from safelight.storage.cache import CachedStorage
+from safelight.storage.forgetting import Forgetting
+from safelight.storage.s3.bucket import Bucket
+from safelight.url import Url
+
+
+class InBucket(Statement):
+    """A statement about one object of a bucket."""
+
+    bucket: str = attribute(help="name of the bucket")
+    path: PathName = attribute(help="name of a `path` template that makes the key")
+    prefix: str = attribute(default="", help="put in front of the key; not part of output paths")
+    s3: str = attribute(default="", help="name of the `s3` statement with the account", example="archive")
+
+    @property
+    def place(self) -> str:
+        """Where keys of this statement lead to; equal for statements that can meet."""
+        return f"s3:{self.s3}:{self.bucket}/{self.prefix}"
+
+
+class CachedObject(InBucket):
+    """An object whose data a directory can keep."""
+
+    public: bool = attribute(
+        default=False, help="whether everybody may read the object; its URL is unsigned then"
+    )
+    cache_control: str | None = attribute(default=None, help="`Cache-Control` of a stored object")
+    cache_root: Root | None = attribute(default=None, help="directory that caches objects")
+    cache_max_size: Size | None = attribute(
+        default=None,
+        help="most that the cache directory may hold; the least recently used objects go first",
+        example="10GiB",
+    )
+
+
+def read_storage(declared: CachedObject, resources: Resources) -> Storage:
+    """The bucket for a source: through its cache, if there is one that can be used."""
+    return _storage(declared, resources, declared)
+
+
+def write_storage(declared: InBucket, resources: Resources) -> Storage:
+    """The bucket for a change: what other caches of this server hold of the object is dropped."""
+    return _storage(
+        declared, resources, declared if isinstance(declared, CachedObject) else None, changes=True
+    )
+
+
+def _storage(
+    declared: InBucket, resources: Resources, cached: CachedObject | None, *, changes: bool = False
+) -> Storage:
+    client = resources.s3.get(declared.s3)
+    if client is None:
+        return NotConfigured()
+    bucket = client.bucket(
+        declared.bucket,
+        prefix=declared.prefix,
+        public=cached.public if cached else False,
+        cache_control=cached.cache_control if cached else None,
+    )
+    account = f"{declared.s3}:" if declared.s3 else ""
+    address = partial(_address, f"{account}{declared.bucket}", bucket)
+    own = resources.caches.get(cached.cache_root) if cached and cached.cache_root else None
+    others = [cache for cache in resources.caches.values() if cache is not own] if changes else []
+    storage: Storage = Forgetting(bucket, others, address) if others else bucket
+    if own is None:
+        return storage
+    return CachedStorage(storage, own, address, "public_url" if cached and cached.public else "private_url")
+
+
+def _address(place: str, bucket: Bucket, key: str) -> str:
+    """How caches call an object: bucket and key, after the name of the account if that has one."""
+    return f"{place}/{bucket.full_key(key)}"
+
+
+class NotConfigured:
+    """The storage of a statement whose `s3` statement is missing."""
+
+    async def get(self, key: str, max_bytes: int) -> Stored:
+        raise S3NotConfigured("S3 client not configured")
+
+    async def put(self, key: str, data: Blob, content_type: str | None = None) -> Url:
+        raise S3NotConfigured("S3 client not configured")
+
+    async def delete(self, key: str) -> None:
+        raise S3NotConfigured("S3 client not configured")

@@ -1,0 +1,42 @@
+"""A storage whose changes reach the caches that others read from."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from safelight.blob import Blob
+from safelight.storage.base import Storage, Stored
+from safelight.storage.cache import ObjectCache
+from safelight.url import Url
+
+
+class Forgetting:
+    """`inner`, with `caches` that must hold nothing of an object that has changed.
+
+    `address`: what the caches call the object under a key.
+    """
+
+    def __init__(self, inner: Storage, caches: Sequence[ObjectCache], address: Callable[[str], str]) -> None:
+        self._inner = inner
+        self._caches = caches
+        self._address = address
+
+    async def get(self, key: str, max_bytes: int) -> Stored:
+        return await self._inner.get(key, max_bytes)
+
+    async def put(self, key: str, data: Blob, content_type: str | None = None) -> Url:
+        try:
+            return await self._inner.put(key, data, content_type)
+        finally:
+            await self._forget(key)
+
+    async def delete(self, key: str) -> None:
+        try:
+            await self._inner.delete(key)
+        finally:
+            await self._forget(key)
+
+    async def _forget(self, key: str) -> None:
+        """Also after a failure: what a store did before it failed is not known."""
+        address = self._address(key)
+        for cache in self._caches:
+            await asyncio.to_thread(cache.drop, address)

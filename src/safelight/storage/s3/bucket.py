@@ -1,0 +1,298 @@
+"""Buckets of an object store as storages: keys, retries, regions and errors (reference/imagestore 6.4)."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from safelight.blob import Blob
+from safelight.errors import (
+    BadRequest,
+    Busy,
+    MemoryLimitExceeded,
+    NoSuchBucket,
+    NoSuchKey,
+    S3AccessDenied,
+    SafelightError,
+    StorageError,
+    StorageUnreachable,
+    Timeout,
+)
+from safelight.spool import Spool
+from safelight.storage.base import Stored
+from safelight.storage.flight import SingleFlight
+from safelight.storage.s3 import address, signature
+from safelight.storage.s3.account import Account, Patience
+from safelight.storage.s3.direct import Direct
+from safelight.storage.s3.library import Library, expressible
+from safelight.storage.s3.transport import Refused, Transport, TransportError, Unreachable, Upload
+from safelight.url import Url
+
+T = TypeVar("T")
+
+STANDARD_REGION = "us-east-1"
+
+_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+_ELSEWHERE = frozenset({301, 307, 400})
+_NO_ACLS = frozenset({"AccessControlListNotSupported", "NotImplemented"})
+_log = structlog.get_logger("safelight.storage")
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What an object holds."""
+
+    data: Blob
+    content_type: str | None
+
+
+class Client:
+    """One account: its connections, what it learned of its buckets, and the downloads under way.
+
+    It belongs to one event loop. `spool_directory`: where large objects wait, None for the system's
+    temporary directory.
+    """
+
+    def __init__(
+        self, account: Account, spool_directory: Path | None = None, patience: Patience | None = None
+    ) -> None:
+        self.account = account
+        self.spool_directory = spool_directory
+        self.patience = patience or Patience()
+        self.downloads: SingleFlight[tuple[str, str], _Content] = SingleFlight()
+        self._regions: dict[str, str] = {}
+        self._without_acls: set[str] = set()
+        self._libraries: dict[tuple[str, str], Library] = {}
+        self._directs: dict[tuple[str, str], Direct] = {}
+
+    def bucket(
+        self, name: str, *, prefix: str = "", public: bool = False, cache_control: str | None = None
+    ) -> "Bucket":
+        """A bucket as a storage. `prefix` stands in front of all keys; `public` objects are for everybody."""
+        return Bucket(self, name, prefix, public, cache_control)
+
+    def region(self, bucket: str) -> str:
+        """The region of `bucket` as far as we know."""
+        return self.account.region or self._regions.get(bucket, STANDARD_REGION)
+
+    async def find_region(self, bucket: str) -> str:
+        """The region of `bucket`, asked for once. The standard one when the store names none."""
+        if self.account.region is None and bucket not in self._regions:
+            try:
+                self._regions[bucket] = await self._direct(bucket).find_region() or STANDARD_REGION
+            except TransportError as error:
+                _log.warning(f"region of S3 bucket '{bucket}' cannot be found out", detail=str(error))
+        return self.region(bucket)
+
+    async def follow(self, bucket: str, refused: Refused) -> bool:
+        """Whether a refusal sends us to another region, which is then remembered."""
+        if self.account.region is not None or refused.status not in _ELSEWHERE:
+            return False
+        before = self.region(bucket)
+        region = refused.region
+        if region is None and refused.status != 400:
+            region = await self._direct(bucket).find_region()
+        if region is None or region == before:
+            return False
+        self._regions[bucket] = region
+        return True
+
+    def takes_acls(self, bucket: str) -> bool:
+        return bucket not in self._without_acls
+
+    def note_without_acls(self, bucket: str) -> None:
+        """Remember that `bucket` refuses ACLs: who may read is the business of its policy."""
+        _log.warning(f"S3 bucket '{bucket}' takes no ACLs: its policy alone says who may read its objects")
+        self._without_acls.add(bucket)
+
+    def transport(self, bucket: str, key: str) -> Transport:
+        """What can send requests about `key`."""
+        return self._library(bucket) if expressible(key) else self._direct(bucket)
+
+    def _library(self, bucket: str) -> Library:
+        region = self.region(bucket)
+        if (bucket, region) not in self._libraries:
+            url = address.request_url(self.account.endpoint, bucket, region)
+            self._libraries[bucket, region] = Library(
+                url, region, bucket, self.account.credentials, self.patience
+            )
+        return self._libraries[bucket, region]
+
+    def _direct(self, bucket: str) -> Direct:
+        region = self.region(bucket)
+        if (bucket, region) not in self._directs:
+            url = address.request_url(self.account.endpoint, bucket, region)
+            self._directs[bucket, region] = Direct(url, region, self.account.credentials, self.patience)
+        return self._directs[bucket, region]
+
+
+class Bucket:
+    """One bucket under one prefix. Keys of the storage are without the prefix, and so are messages."""
+
+    def __init__(
+        self, client: Client, name: str, prefix: str, public: bool, cache_control: str | None
+    ) -> None:
+        self._client = client
+        self._name = name
+        self._prefix = prefix
+        self._public = public
+        self._cache_control = cache_control
+
+    def full_key(self, key: str) -> str:
+        """The object's key in the bucket. Raises: Forbidden, BadRequest for what cannot be one."""
+        return address.object_key(self._prefix, key, keeps_dots=self._client.account.endpoint.is_aws)
+
+    async def get(self, key: str, max_bytes: int) -> Stored:
+        """See `Storage.get`. Equal requests at the same time are one; the content is here when it returns."""
+        full_key = self.full_key(key)
+        download = partial(self._download, key, full_key, max_bytes)
+        try:
+            content = await self._client.downloads.join((self._name, full_key), download)
+        except MemoryLimitExceeded:  # whoever began it may have had less left than we have
+            content = await download()
+        return Stored(content.data, await self._url(full_key), content.content_type)
+
+    async def put(self, key: str, data: Blob, content_type: str | None = None) -> Url:
+        """See `Storage.put`: one PUT request, acknowledged by the store."""
+        full_key = self.full_key(key)
+        if full_key.endswith("/") and not self._client.account.endpoint.is_aws:
+            # SeaweedFS makes a directory of it, drops the data and says 200
+            raise BadRequest(f"S3 key '{key}' refused: nothing can be stored under a name that ends in '/'")
+        if content_type is None:
+            _log.warning(f"storing '{key}' in S3 bucket '{self._name}' without a content type")
+        upload = Upload(data, content_type, self._cache_control, "public-read" if self._public else "private")
+        try:
+            await self._attempts(key, full_key, lambda transport: self._upload(transport, full_key, upload))
+        finally:
+            self._changed(full_key)
+        return await self._url(full_key)
+
+    async def delete(self, key: str) -> None:
+        """See `Storage.delete`."""
+        full_key = self.full_key(key)
+
+        async def delete(transport: Transport) -> None:
+            if not await transport.exists(full_key):
+                raise Refused(404, f"'{full_key}' is not there")
+            await transport.delete(full_key)
+
+        try:
+            await self._attempts(key, full_key, delete)
+        finally:
+            self._changed(full_key)
+
+    async def _download(self, key: str, full_key: str, max_bytes: int) -> _Content:
+        return await self._attempts(
+            key, full_key, lambda transport: self._receive(transport, full_key, max_bytes)
+        )
+
+    async def _receive(self, transport: Transport, full_key: str, max_bytes: int) -> _Content:
+        """The whole object or nothing. Raises: MemoryLimitExceeded, StorageError, Unreachable, Refused."""
+        found = await transport.get(full_key)
+        if found.size > max_bytes:
+            raise MemoryLimitExceeded
+        spool, size = Spool(self._client.spool_directory), 0
+        try:
+            async for piece in found.pieces:
+                size += len(piece)
+                await spool.add(piece)
+            if size != found.size:
+                raise Unreachable(f"only {size} of {found.size} bytes of '{full_key}' arrived")
+            return _Content(await spool.finish(), found.content_type)
+        finally:
+            spool.close()
+
+    async def _upload(self, transport: Transport, full_key: str, upload: Upload) -> None:
+        if not self._client.takes_acls(self._name):
+            upload = replace(upload, acl=None)
+        try:
+            await transport.put(full_key, upload)
+        except Refused as refused:
+            if upload.acl is None or refused.code not in _NO_ACLS:
+                raise
+            await transport.put(full_key, replace(upload, acl=None))
+            self._client.note_without_acls(self._name)
+
+    def _changed(self, full_key: str) -> None:
+        """Downloads under way may hold what was there before."""
+        self._client.downloads.leave((self._name, full_key))
+
+    async def _attempts(self, key: str, full_key: str, attempt: Callable[[Transport], Awaitable[T]]) -> T:
+        """Attempt again what may succeed another time, with growing pauses, while there is patience.
+
+        Raises: what `attempt` raises of ours; the last failure in our words.
+        """
+        patience = self._client.patience
+        give_up_at = time.monotonic() + patience.give_up_s
+        pause_s = patience.backoff_s
+        while True:
+            try:
+                return await attempt(self._client.transport(self._name, full_key))
+            except Refused as refused:
+                failure: TransportError = refused
+                if await self._follow(refused):
+                    continue
+            except Unreachable as unreachable:
+                failure = unreachable
+            if not _may_pass(failure) or time.monotonic() + pause_s > give_up_at:
+                raise self._explained(failure, key) from failure
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 (no secret)
+            pause_s = min(2 * pause_s, patience.max_backoff_s)
+
+    async def _follow(self, refused: Refused) -> bool:
+        try:
+            return await self._client.follow(self._name, refused)
+        except TransportError:
+            return False
+
+    def _explained(self, failure: TransportError, key: str) -> SafelightError:
+        """`failure` in the words of the reference, where it has some. The key is without its prefix."""
+        bucket, detail = self._name, str(failure)
+        if not isinstance(failure, Refused):
+            if isinstance(failure, Unreachable) and failure.slow:
+                return Timeout(
+                    f"S3 bucket '{bucket}': the object store does not answer in time", detail=detail
+                )
+            return StorageUnreachable(
+                f"S3 bucket '{bucket}': the object store cannot be reached", detail=detail
+            )
+        if failure.code == "NoSuchBucket":
+            return NoSuchBucket(f"S3 bucket '{bucket}' does not exist", detail=detail)
+        if failure.status == 404:
+            return NoSuchKey(f"S3 bucket '{bucket}' does not contain key '{key}'", detail=detail)
+        if failure.status in (401, 403):
+            message = f"access to S3 bucket '{bucket}' or key '{key}' was denied"
+            return S3AccessDenied(message, detail=detail)
+        if failure.status in (429, 503):
+            return Busy(
+                f"S3 bucket '{bucket}': the object store is overloaded", retry_after_s=2, detail=detail
+            )
+        code = f" {failure.code}" if failure.code else ""
+        message = f"S3 bucket '{bucket}': the object store answered {failure.status}{code}"
+        kind = StorageUnreachable if failure.status >= 500 else StorageError
+        return kind(message, detail=detail)
+
+    async def _url(self, full_key: str) -> Url:
+        """The URL that clients are given: plain for public objects, signed for the others."""
+        account, name = self._client.account, self._name
+        regional = account.url_signature == "v4" and not self._public
+        region = self._client.region(name)
+        if regional or address.needs_region(account.endpoint, name):
+            region = await self._client.find_region(name)
+        make_url = address.regional_object_url if regional else address.object_url
+        url = make_url(account.endpoint, name, full_key, region)
+        if self._public:
+            return url
+        query = signature.private_query(account, name, full_key, url, region, time.time())
+        return replace(url, query=query)
+
+
+def _may_pass(failure: TransportError) -> bool:
+    """Whether the same request may succeed a moment later."""
+    return not isinstance(failure, Refused) or failure.status in _TRANSIENT

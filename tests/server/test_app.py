@@ -175,7 +175,9 @@ async def test_headers_keep_browsers_from_running_uploads(
     connect: Connect, content_type: str, sent: str, extra: dict[str, str]
 ) -> None:
     response = await (await connect(make_app(answering(text("x", content_type))))).get("/x")
-    assert dict(response.headers) == {
+    headers = dict(response.headers)
+    del headers["etag"], headers["accept-ranges"]
+    assert headers == {
         "content-type": sent,
         "x-content-type-options": "nosniff",
         "content-length": "1",

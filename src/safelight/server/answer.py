@@ -3,12 +3,14 @@
 import asyncio
 import os
 import re
+from email.utils import formatdate
 from functools import lru_cache
 
 from safelight.blob import CHUNK_BYTES, Blob
 from safelight.errors import StorageError
-from safelight.model import Answer
+from safelight.model import Answer, Facts
 from safelight.server.asgi import Header, Send
+from safelight.server.ranges import Excerpt
 
 SMALL_FILE_BYTES = 1 << 16
 
@@ -17,17 +19,37 @@ _INLINE = frozenset({"text/plain", "text/uri-list", "application/json", "multipa
 _MIME_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(; boundary=\"[\w-]+\")?", re.ASCII)
 _NOT_A_VALUE = re.compile(r"[^\t\x20-\x7e]")
 _BODYLESS = frozenset({204, 304})
+_ACCEPT_RANGES: Header = (b"accept-ranges", b"bytes")
 
 
 def head_of(answer: Answer) -> list[Header]:
     """The headers of `answer`. Nothing in it can end a header line: such characters are replaced."""
-    headers: list[Header] = [*content_headers(answer.content_type)]
+    headers: list[Header] = []
     if answer.status not in _BODYLESS:
+        headers += content_headers(answer.content_type)
         headers.append((b"content-length", b"%d" % answer.body.size))
     if answer.cache_control:
         headers.append((b"cache-control", header_value(answer.cache_control)))
-    headers += [(name.lower().encode(), header_value(text)) for name, text in answer.facts]
+    if answer.etag is not None:
+        headers += ((b"etag", header_value(answer.etag)), _ACCEPT_RANGES)
+    if answer.modified is not None:
+        headers.append((b"last-modified", http_date(int(answer.modified))))
+    if answer.facts:
+        facts = encoded(answer.facts)
+        replaced = {name for name, _ in facts}
+        headers = [header for header in headers if header[0] not in replaced] + facts
     return headers
+
+
+def encoded(facts: Facts) -> list[Header]:
+    """Names and values as headers."""
+    return [(name.lower().encode(), header_value(text)) for name, text in facts]
+
+
+@lru_cache(1024)
+def http_date(seconds: int) -> bytes:
+    """A Unix time as headers show it (RFC 9110, 5.6.7)."""
+    return formatdate(max(0, seconds), usegmt=True).encode()
 
 
 @lru_cache(256)
@@ -50,15 +72,20 @@ def header_value(text: str) -> bytes:
 
 
 async def read_piece(body: Blob, offset: int) -> bytes:
-    """Up to 256 KiB of a file from `offset`, or all of a body in memory; threads only for what is on disk.
+    """Up to 256 KiB of a file from `offset`, or what is in memory; threads only for what is on disk.
 
     Raises: StorageError when the file has become shorter.
     """
+    if isinstance(body, Excerpt):
+        body, offset, stop = body.at(offset)
+    else:
+        stop = body.size
     descriptor = body.fileno()
     if descriptor is None:
-        return body.read()
-    count = min(CHUNK_BYTES, body.size - offset)
-    piece = body.read() if body.size <= SMALL_FILE_BYTES else _read_cached(descriptor, offset, count)
+        return body.read_at(offset, stop - offset)
+    count = min(CHUNK_BYTES, stop - offset)
+    is_small = body.size <= SMALL_FILE_BYTES
+    piece = body.read_at(offset, count) if is_small else _read_cached(descriptor, offset, count)
     if len(piece) < count:
         piece = await asyncio.to_thread(body.read_at, offset, count)
     if len(piece) < count:

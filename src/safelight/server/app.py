@@ -16,6 +16,7 @@ from safelight.server.access import AccessLog
 from safelight.server.answer import read_piece, send_answer
 from safelight.server.asgi import Header, Receive, Scope, Send
 from safelight.server.body import read_body
+from safelight.server.conditional import conditional_answer
 from safelight.server.errors import (
     INTERNAL_ERROR,
     ClientLeft,
@@ -133,12 +134,8 @@ class App:
         self._count("calling")
         try:
             answer = await self._answer(exchange)
-            first = b""
-            if exchange.method != "HEAD":
-                first = (
-                    answer.body.read() if answer.body.fileno() is None else await read_piece(answer.body, 0)
-                )
-            return _Reply(answer, first, exchange.closing())
+            first = b"" if exchange.method == "HEAD" else await read_piece(answer.body, 0)
+            return _Reply(answer, first, exchange.closing() + exchange.told)
         except ClientLeft:
             return None
         except asyncio.CancelledError:
@@ -176,7 +173,8 @@ class App:
             return blob
 
         try:
-            return await self._service.answer(exchange, body)
+            answer = await self._service.answer(exchange, body)
+            return answer and await conditional_answer(exchange.method, exchange.headers, answer)
         except asyncio.CancelledError:
             if watch is not None:
                 watch.translate()
@@ -198,16 +196,14 @@ class App:
         self._count("total_write_error")
         answer = error_answer(error)
         _report(exchange, answer.status, error)
-        extra = exchange.closing()
+        extra = (_CLOSE,) if isinstance(error, MemoryLimitExceeded) else exchange.closing()
         if isinstance(error, Busy):
             extra += ((b"retry-after", b"%d" % error.retry_after_s),)
-        if isinstance(error, MemoryLimitExceeded) and not extra:
-            extra = (_CLOSE,)
-        return _Reply(answer, answer.body.read(), extra)
+        return _Reply(answer, answer.body.read(), extra + exchange.told)
 
     async def _send(self, exchange: Exchange, reply: "_Reply") -> None:
-        from_file = reply.answer.body.fileno() is not None  # what is in memory is handed over at once
-        if from_file:
+        in_pieces = 0 < len(reply.first) < reply.answer.body.size  # the others are handed over at once
+        if in_pieces:
             self._count("writing")
         try:
             await send_answer(
@@ -216,7 +212,7 @@ class App:
         except Exception as error:  # the response has begun: returning early closes the connection
             _log.error(f"answer to {exchange} broke off: {error}")
         finally:
-            if from_file:
+            if in_pieces:
                 self._count("writing", -1)
         is_multipart = reply.answer.content_type.startswith("multipart/")
         self._count("total_write_multipart" if is_multipart else "total_write")

@@ -1,6 +1,7 @@
 """One request as the ASGI server hands it over."""
 
-from safelight.model import Request
+from safelight.model import Facts, Request
+from safelight.server.answer import encoded
 from safelight.server.asgi import Header, Receive, Scope, Send
 from safelight.server.body import has_body
 from safelight.uri import parse_query
@@ -9,9 +10,22 @@ _CLOSE: tuple[Header, ...] = ((b"connection", b"close"),)
 
 
 class Exchange:
-    """A request, the way to its body and the way back. `raw_path` and `raw_query` are undecoded."""
+    """A request, the way to its body and the way back. `raw_path` and `raw_query` are undecoded.
 
-    __slots__ = ("body_read", "headers", "method", "raw_path", "raw_query", "receive", "scope", "send")
+    `told`: headers of its answer, whatever that will be.
+    """
+
+    __slots__ = (
+        "body_read",
+        "headers",
+        "method",
+        "raw_path",
+        "raw_query",
+        "receive",
+        "scope",
+        "send",
+        "told",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -22,6 +36,7 @@ class Exchange:
         self.raw_query: str = scope["query_string"].decode("utf-8", "surrogateescape")
         self.headers = _headers(scope)
         self.body_read = False
+        self.told: tuple[Header, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.method} [{self.raw_path}]"
@@ -29,6 +44,10 @@ class Exchange:
     def request(self) -> Request:
         query = parse_query(self.raw_query) if self.raw_query else {}
         return Request(self.method, self.raw_path, self.raw_query, query, self.headers)
+
+    def tell(self, facts: Facts) -> None:
+        """Send these headers with the answer, whatever becomes of the request."""
+        self.told += tuple(encoded(facts))
 
     def closing(self) -> tuple[Header, ...]:
         """`Connection: close` when the client waits for leave to send its body and does not get it.

@@ -18,6 +18,7 @@ TITLES = {
     "processor": "Processors",
     "store": "Stores",
     "output": "Outputs",
+    "header": "Headers",
 }
 """Families in the order in which they stand in the reference, which is that in which they run."""
 

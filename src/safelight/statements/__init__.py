@@ -3,7 +3,18 @@
 Importing this package registers them all; a new module is added to the list below.
 """
 
-from safelight.statements import clients, endpoint, output, paths, process, source, store, validate
+from safelight.statements import clients, endpoint, header, output, paths, process, source, store, validate
 from safelight.statements.registry import REGISTRY
 
-__all__ = ["REGISTRY", "clients", "endpoint", "output", "paths", "process", "source", "store", "validate"]
+__all__ = [
+    "REGISTRY",
+    "clients",
+    "endpoint",
+    "header",
+    "output",
+    "paths",
+    "process",
+    "source",
+    "store",
+    "validate",
+]

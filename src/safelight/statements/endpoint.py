@@ -2,22 +2,27 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from safelight.config.declaring import Declaring
 from safelight.config.kind import PathName
+from safelight.config.load import Config
 from safelight.config.references import references
 from safelight.config.spec import Reader, Statement, values
 from safelight.config.tag import Tag
 from safelight.errors import BadRequest
 from safelight.model import Endpoint, NamedImage, RequestState, Resources
+from safelight.statements.header import CorsStatement, HeaderStatement, OutputWithHeaders
 from safelight.statements.match import Matchers
 from safelight.statements.output import OkOutput
 from safelight.statements.registry import FLOW, Family, endpoint
+from safelight.statements.validate import ValidateHeaderHmac
 from safelight.template import Template
 from safelight.variables import INPUT_DIGESTS
 
 UPLOADS = ("put", "post")
+
+S = TypeVar("S", bound=Statement)
 
 
 class InputSource:
@@ -33,10 +38,11 @@ class InputSource:
 class EndpointStatement(Statement):
     """Serve requests whose method is the verb and whose URL all matchers accept; the first match serves.
 
-    Inside stand validators, sources, processors, stores and at most one output. They run in this order of
-    kinds, in file order within a kind. `put` and `post` load the request body as image `input` first.
-    Matchers: `text` a segment, `:name` any segment, `:name?default` an optional one, `:name/regexp/` and
-    `/regexp/` text matching a regular expression, `&key=value`, `&:key` and `&:key?default` parameters.
+    Inside stand validators, sources, processors, stores, at most one output, and headers of its answers.
+    They run in this order of kinds, in file order within a kind. `put` and `post` load the request body as
+    image `input` first. Matchers: `text` a segment, `:name` any segment, `:name?default` an optional one,
+    `:name/regexp/` and `/regexp/` text matching a regular expression, `&key=value`, `&:key` and
+    `&:key?default` parameters.
     """
 
     example = """put "original" {
@@ -57,17 +63,20 @@ get "thumbnail" ":size/small|large/" "&:quality?85" {
     def declare(cls, tag: Tag, declaring: Declaring) -> "EndpointStatement | None":
         own = Reader(cls, dataclasses.replace(tag, children=()), declaring, tag).statement()
         steps: list[tuple[Family, Statement]] = []
-        has_output = False
+        taken: set[str] = set()
         for child in tag.children:
             found = declaring.find(child, FLOW)
             if found is None:
                 continue
             family, statement_class = found
-            if family == "output" and has_output:
-                declaring.error(child, "only one output type statement can be specified within context")
+            single = _only_one(family, child)
+            if single in taken:
+                declaring.error(child, f"only one {single} type statement can be specified within context")
                 continue
-            has_output = has_output or family == "output"
+            taken.add(single or "")
             statement = statement_class.declare(child, declaring)
+            if isinstance(statement, CorsStatement) and not statement.serves(tag.name):
+                declaring.error(child, f"expected 'methods' attribute value to name {tag.name.upper()}")
             if statement is not None:
                 steps.append((family, statement))
         return own and dataclasses.replace(own, steps=tuple(steps))
@@ -83,21 +92,31 @@ get "thumbnail" ":size/small|large/" "&:quality?85" {
 
     def build(self, resources: Resources) -> Endpoint:
         """The endpoint, ready to serve."""
-        implied = [InputSource()] if self.tag.name in UPLOADS else []
+        verb = self.tag.name
+        implied = [InputSource()] if verb in UPLOADS else []
+        output = next(iter(self._built("output", resources)), OkOutput(None))
+        headers = [own.build(resources) for own in self._steps_of(HeaderStatement)]
+        cors = [own.policy(verb) for own in self._steps_of(CorsStatement)][-1:]
+        signed = [own.header.replace("_", "-") for own in self._steps_of(ValidateHeaderHmac)]
         return Endpoint(
-            verb=self.tag.name,
+            verb=verb,
             name=str(dataclasses.replace(self.tag, children=())),
             matcher=Matchers(self.matchers),
             validators=tuple(self._built("validator", resources)),
             sources=(*implied, *self._built("source", resources)),
             processors=tuple(self._built("processor", resources)),
             stores=tuple(self._built("store", resources)),
-            output=next(iter(self._built("output", resources)), OkOutput(None)),
+            output=OutputWithHeaders(output, headers) if headers else output,
             hashes_input=self._hashes_input(resources),
+            cross_origin=cors[0] if cors else None,
+            varies_by=(*dict.fromkeys(signed), *(["Origin"] if cors and cors[0].varies else [])),
         )
 
     def _built(self, wanted: Family, resources: Resources) -> list[Any]:
         return [statement.build(resources) for family, statement in self.steps if family == wanted]
+
+    def _steps_of(self, kind: type[S]) -> list[S]:
+        return [statement for _, statement in self.steps if isinstance(statement, kind)]
 
     def _hashes_input(self, resources: Resources) -> bool:
         named = [
@@ -107,3 +126,19 @@ get "thumbnail" ":size/small|large/" "&:quality?85" {
             isinstance(template, Template) and not INPUT_DIGESTS.isdisjoint(template.names)
             for template in named
         )
+
+
+def _only_one(family: Family, tag: Tag) -> str | None:
+    """The name of what `tag` is, if an endpoint can have only one of it."""
+    return "output" if family == "output" else "cors" if tag.name == "cors" else None
+
+
+def endpoints_of(config: Config) -> list[EndpointStatement]:
+    """The endpoints of a configuration, each with the headers of the top level before its own."""
+    shared = tuple(
+        ("header", found) for found in config.statements if isinstance(found, HeaderStatement | CorsStatement)
+    )
+    return [
+        dataclasses.replace(found, steps=(*shared, *found.steps)) if shared else found
+        for found in config.of(EndpointStatement)
+    ]

@@ -7,9 +7,9 @@ from safelight.config.spec import Statement
 
 S = TypeVar("S", bound=Statement)
 
-Family = Literal["configuration", "endpoint", "validator", "source", "processor", "store", "output"]
+Family = Literal["configuration", "endpoint", "validator", "source", "processor", "store", "output", "header"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
-FLOW: tuple[Family, ...] = ("validator", "source", "processor", "store", "output")
+FLOW: tuple[Family, ...] = ("validator", "source", "processor", "store", "output", "header")
 """The families that stand inside an endpoint, in the order in which they run."""
 
 
@@ -101,3 +101,8 @@ def store(*names: str) -> Register:
 def output(*names: str) -> Register:
     """Register a statement that answers."""
     return REGISTRY.register("output", *names)
+
+
+def header(*names: str) -> Register:
+    """Register a statement about the headers of answers; it may stand at the top level, too."""
+    return REGISTRY.register("header", *names)

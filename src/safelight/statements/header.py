@@ -14,7 +14,7 @@ from safelight.statements.registry import header
 from safelight.template import Template
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@,*]+|null")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\sA-Z/?#@,*]+")
 _LINE_BREAK = re.compile(r"[\r\n\0]")
 
 _SERVERS_OWN = {

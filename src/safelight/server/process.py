@@ -2,8 +2,9 @@
 
 import gc
 import os
+import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,15 +13,18 @@ import structlog
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
+from gunicorn.sock import BaseSocket
 
 from safelight.errors import ConfigError, SafelightError
 from safelight.model import Counters
 from safelight.server.listeners import check_listener
+from safelight.server.notify import take_service_manager
 from safelight.server.protocol import GuardedProtocol
 from safelight.server.stats import Statistics
 from safelight.server.worker import BOOT_FAILED, HttpWorker
 
 CORES_PER_HTTP_WORKER = 8
+SOCKET_MODE = 0o666
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (for gunicorn's heartbeat files, which are unlinked at once)
 
 _log = structlog.get_logger("safelight.server")
@@ -85,7 +89,7 @@ def serve(settings: ProcessSettings, load: Load, statistics: Statistics) -> NoRe
         for listener in settings.listeners:
             check_listener(listener)
     pid = os.getpid()
-    master = Master(_Application(settings, load, make_app, statistics))
+    master = Master(_Application(settings, load, make_app, statistics), statistics)
     if settings.directory is not None:
         _enter(settings.directory)
     try:
@@ -98,10 +102,28 @@ def serve(settings: ProcessSettings, load: Load, statistics: Statistics) -> NoRe
 
 
 class Master(Arbiter):
-    """gunicorn's master, with QUIT as graceful as TERM."""
+    """gunicorn's master, with QUIT as graceful as TERM, and a service manager that hears how it goes."""
+
+    def __init__(self, application: BaseApplication, statistics: Statistics) -> None:
+        super().__init__(application)
+        self._statistics = statistics
+        self._service_manager = take_service_manager()  # after `super`: a successor (USR2) gets it, too
 
     def handle_quit(self) -> None:
         raise StopIteration
+
+    def handle_hup(self) -> None:
+        self._service_manager.reloading(self._statistics.value("workers"))
+        super().handle_hup()
+
+    def murder_workers(self) -> None:
+        """Called once a second at least."""
+        super().murder_workers()
+        self._service_manager.alive(self._statistics.value("workers"))
+
+    def stop(self, graceful: bool = True) -> None:
+        self._service_manager.stopping(self.reexec_pid)
+        super().stop(graceful)
 
 
 class _Log(Logger):
@@ -172,6 +194,7 @@ class _Application(BaseApplication):
 
     def _when_ready(self, master: Arbiter) -> None:
         self._addresses = [str(listener) for listener in master.LISTENERS]
+        _open_to_all(master.LISTENERS)
         gc.freeze()  # what the workers share is not worth looking at, and looking would copy it
 
     def _pre_fork(self, _master: Arbiter, worker: HttpWorker) -> None:
@@ -195,6 +218,16 @@ def _worker_class(settings: ProcessSettings, statistics: Statistics) -> type[Htt
     }
     protocol = type("Protocol", (GuardedProtocol,), limits)
     return type("Worker", (HttpWorker,), {"protocol": protocol, "statistics": statistics})
+
+
+def _open_to_all(listeners: Iterable[BaseSocket]) -> None:
+    """Let every user connect to sockets in the file system, as to ports of this machine.
+
+    A proxy is another user. Who may connect is for the directory of the socket to say.
+    """
+    for listener in listeners:
+        if listener.FAMILY == socket.AF_UNIX:
+            Path(listener.cfg_addr).chmod(SOCKET_MODE)
 
 
 def _enter(directory: Path) -> None:

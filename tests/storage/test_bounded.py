@@ -206,7 +206,7 @@ def test_what_is_larger_than_the_bound_is_not_kept(root: Path) -> None:
     assert "ab/0001" not in ours(root)
 
 
-@pytest.mark.parametrize("total", [None, b"", b"nonsense", b"nonsense that is long"])
+@pytest.mark.parametrize("total", [None, b"", b"nonsense", b"nonsense that is long", b"\xff" * 9])
 def test_files_from_before_are_counted_at_the_first_write(root: Path, total: bytes | None) -> None:
     (root / "ab").mkdir()
     for number in range(20):

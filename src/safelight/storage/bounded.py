@@ -30,6 +30,8 @@ _SHARED = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _TOTAL_NAME = ".safelight-total"
 _SWEEP_NAME = ".safelight-sweep"
 _TOTAL_FORMAT = struct.Struct("<q?")
+_NO_TOTAL = 1 << 60
+"""Nobody has that many bytes: the file with the total is damaged."""
 
 _SWEEP_TO = 0.9
 _WRITERS_WAIT_ABOVE = 1.05
@@ -160,8 +162,11 @@ class BoundedDirectory:
         """Change the total that all processes share and return it."""
         with self._locked(_TOTAL_NAME, fcntl.LOCK_EX) as descriptor:
             content = os.pread(descriptor, _TOTAL_FORMAT.size, 0)
-            known = len(content) == _TOTAL_FORMAT.size
-            before = _Total(*_TOTAL_FORMAT.unpack(content)) if known else _Total(0, counted=False)
+            before = _Total(0, counted=False)
+            if len(content) == _TOTAL_FORMAT.size:
+                before = _Total(*_TOTAL_FORMAT.unpack(content))
+            if not 0 <= before.size < _NO_TOTAL:
+                before = _Total(0, counted=False)
             total = _Total(max(0, before.size + size), before.counted or counted)
             if total != before:
                 os.pwrite(descriptor, _TOTAL_FORMAT.pack(*total), 0)
@@ -208,16 +213,17 @@ class BoundedDirectory:
     def _sweep_to(self, goal: int, estimate: int) -> None:
         """`estimate`: the total before; what is written while the sweep counts is added to it."""
         found, chunks = self._sorted_files()
-        left = found
-        if found > goal:
-            for used_ns, path, size in heapq.merge(*chunks):
-                if left <= goal:
-                    break
-                if _remove_unless_used(path, used_ns):
-                    left -= size
+        left, refusal = found, ""
+        for used_ns, path, size in heapq.merge(*chunks) if found > goal else ():
+            try:
+                left -= size if _remove_unless_used(path, used_ns) else 0
+            except OSError as error:  # others can be removed
+                refusal = str(error)
+            if left <= goal:
+                break
         self._add_to_total(left - estimate, counted=True)
-        if left > goal:
-            self._pause_sweeps(f"{left} bytes are left, {goal} are wanted")
+        if refusal and left > goal:
+            self._pause_sweeps(refusal)
 
     def _pause_sweeps(self, reason: str) -> None:
         self._no_sweep_before_s = time.monotonic() + _FUTILE_SWEEP_PAUSE_S
@@ -238,7 +244,7 @@ class BoundedDirectory:
         """All files of ours. Removes what killed writers have left behind."""
         leftovers_before_ns = time.time_ns() - _LEFTOVER_AGE_S * 1_000_000_000
         for found in self._walk(str(self.root), 0):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 status = found.stat(follow_symlinks=False)
                 if self._layout[-1].fullmatch(found.name):
                     yield status.st_mtime_ns, found.path, status.st_size
@@ -287,15 +293,11 @@ def _size(path: str) -> int:
 
 
 def _remove_unless_used(path: str, used_ns: int) -> bool:
-    """Whether the file is gone. One that was read or replaced since the sweep saw it stays."""
-    try:
+    """Whether the file is gone; one that was read or replaced since the sweep saw it stays. Raises: OSError."""
+    with suppress(FileNotFoundError):
         if os.stat(path, follow_symlinks=False).st_mtime_ns != used_ns:  # noqa: PTH116
             return False
         os.unlink(path)  # noqa: PTH108
-    except FileNotFoundError:
-        return True
-    except OSError:  # not removable: others are, and the sweep says so in the end
-        return False
     return True
 
 

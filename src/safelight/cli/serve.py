@@ -1,6 +1,7 @@
 """`safelight serve`: run the image server."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from safelight.server.listeners import absolute_listener
 from safelight.server.log import configure_log
 from safelight.server.process import Load, serve
 from safelight.server.stats import Statistics
+from safelight.server.tls import TlsSettings
 
 DEFAULT_LISTENER = "127.0.0.1:3000"
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -34,6 +37,9 @@ DEFAULT_LISTENER = "127.0.0.1:3000"
     metavar="URL",
     help="Server that processes images, unless FILE names one; 'embedded': our own image workers.",
 )
+@option("--tls-certificate", type=_FILE, help="Certificate with its chain (PEM): speak HTTPS.")
+@option("--tls-key", type=_FILE, help="Its private key (PEM, no password).")
+@option("--tls-client-ca", type=_FILE, help="Authorities (PEM): clients need a certificate of theirs.")
 def command(file: Path | None, data: Path | None, lenient: bool, **options: Any) -> None:
     """Serve the image API that FILE declares; without FILE, a small example on this machine only.
 
@@ -47,7 +53,19 @@ def command(file: Path | None, data: Path | None, lenient: bool, **options: Any)
     )
     if file is None and data is None:
         data = Path(example.DATA_DIRECTORY)
-    serve(process_settings(listeners, data, options), load, Statistics())
+    serve(replace(process_settings(listeners, data, options), tls=_tls(options)), load, Statistics())
+
+
+def _tls(options: dict[str, Any]) -> TlsSettings | None:
+    """Raises: click.UsageError for options that need each other."""
+    certificate, key, client_ca = (
+        options[name] and options[name].absolute() for name in ("tls_certificate", "tls_key", "tls_client_ca")
+    )
+    if certificate and key:
+        return TlsSettings(certificate, key, client_ca)
+    if certificate or key or client_ca:
+        raise click.UsageError("HTTPS needs both --tls-certificate and --tls-key")
+    return None
 
 
 def _configuration(file: Path, settings: HostSettings, lenient: bool) -> Load:

@@ -3,6 +3,7 @@
 import gc
 import os
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from gunicorn.sock import BaseSocket
 from safelight.errors import ConfigError, SafelightError
 from safelight.model import Counters
 from safelight.server.listeners import check_listener
-from safelight.server.notify import take_service_manager
+from safelight.server.master import START_FAILED, Master
 from safelight.server.protocol import GuardedProtocol
 from safelight.server.stats import Statistics
-from safelight.server.worker import BOOT_FAILED, HttpWorker
+from safelight.server.tls import TlsSettings, tls_context
+from safelight.server.user import find_user, hand_over
+from safelight.server.worker import HttpWorker
 
 CORES_PER_HTTP_WORKER = 8
 SOCKET_MODE = 0o666
@@ -37,9 +40,11 @@ class ProcessSettings:
     `listeners`: `HOST:PORT` or `unix:PATH`. `image_workers`: in all, shared out among the HTTP workers; None:
     one per core. `http_workers`: None: one per eight cores. `graceful_timeout_s`: how long a stop waits for
     running requests. `worker_timeout_s`: an event loop blocked for so long is replaced.
+    `user`: whom workers run as, which takes root. `log_files`: those that workers open again (SIGUSR1).
     `keep_alive_s`: how long an idle connection is kept; longer than the 60 s of usual proxies, so that they
     close first. `directory`: where relative paths lead from then on; made if missing.
     `head_timeout_s`, `progress_timeout_s`, `max_discard_bytes`: see `GuardedProtocol`.
+    `tls`: speak HTTPS at all listeners.
     """
 
     listeners: tuple[str, ...] = ("127.0.0.1:3000",)
@@ -56,7 +61,9 @@ class ProcessSettings:
     pid_file: str | None = None
     daemon: bool = False
     user: str | None = None
+    log_files: tuple[str, ...] = ()
     directory: Path | None = None
+    tls: TlsSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,48 +89,26 @@ def serve(settings: ProcessSettings, load: Load, statistics: Statistics) -> NoRe
     """Run a server until it is stopped; ends by SystemExit.
 
     `load` runs in the master, now and at every reload (SIGHUP), and gives the function that makes the
-    application in each worker. Raises: ConfigError for a listener that cannot be had, and what `load` raises.
+    application in each worker; so the certificate is read. Raises: ConfigError for a listener that cannot be
+    had, a user that is not ours to become or a certificate that cannot be used, and what `load` raises.
     """
     make_app = load()
     if "GUNICORN_FD" not in os.environ:  # set when a running server has replaced itself (USR2)
         for listener in settings.listeners:
             check_listener(listener)
     pid = os.getpid()
-    master = Master(_Application(settings, load, make_app, statistics), statistics)
+    application = Application(settings, load, make_app, statistics)
+    application.prepare_log_files()
+    master = Master(application, statistics)
     if settings.directory is not None:
         _enter(settings.directory)
     try:
         master.run()
     except SystemExit as error:
-        if error.code == BOOT_FAILED and os.getpid() == pid:  # workers come by here, too
+        if error.code == START_FAILED and os.getpid() == pid:  # workers come by here, too
             raise SystemExit(1) from error
         raise
     sys.exit(0)
-
-
-class Master(Arbiter):
-    """gunicorn's master, with QUIT as graceful as TERM, and a service manager that hears how it goes."""
-
-    def __init__(self, application: BaseApplication, statistics: Statistics) -> None:
-        super().__init__(application)
-        self._statistics = statistics
-        self._service_manager = take_service_manager()  # after `super`: a successor (USR2) gets it, too
-
-    def handle_quit(self) -> None:
-        raise StopIteration
-
-    def handle_hup(self) -> None:
-        self._service_manager.reloading(self._statistics.value("workers"))
-        super().handle_hup()
-
-    def murder_workers(self) -> None:
-        """Called once a second at least."""
-        super().murder_workers()
-        self._service_manager.alive(self._statistics.value("workers"))
-
-    def stop(self, graceful: bool = True) -> None:
-        self._service_manager.stopping(self.reexec_pid)
-        super().stop(graceful)
 
 
 class _Log(Logger):
@@ -133,7 +118,7 @@ class _Log(Logger):
     datefmt = "%Y-%m-%d %H:%M:%S"
 
 
-class _Application(BaseApplication):
+class Application(BaseApplication):
     """The settings in gunicorn's words, and its hooks."""
 
     def __init__(
@@ -142,10 +127,13 @@ class _Application(BaseApplication):
         self._settings = settings
         self._load = load
         self._make_app = make_app
+        self._former: MakeApp | None = None
         self._statistics = statistics
+        self._user = find_user(settings.user) if settings.user is not None else None
         self._addresses: list[str] = []
         self._seat: Seat | None = None
         cores = len(os.sched_getaffinity(0))
+        self._tls = tls_context(settings.tls) if settings.tls else None
         self._image_workers = settings.image_workers or cores
         self._http_workers = settings.http_workers or max(1, cores // CORES_PER_HTTP_WORKER)
         super().__init__()
@@ -155,7 +143,7 @@ class _Application(BaseApplication):
         values: dict[str, object] = {
             "bind": list(settings.listeners),
             "workers": self._http_workers,
-            "worker_class": _worker_class(settings, self._statistics),
+            "worker_class": _worker_class(settings, self._statistics, self._tls),
             "logger_class": _Log,
             "timeout": settings.worker_timeout_s,
             "graceful_timeout": settings.graceful_timeout_s,
@@ -164,7 +152,6 @@ class _Application(BaseApplication):
             "errorlog": settings.log_file or "-",
             "pidfile": settings.pid_file,
             "daemon": settings.daemon,
-            "user": settings.user,
             "umask": _current_umask(),
             "control_socket_disable": True,  # a second way in, and a thread in a process that forks
             "proc_name": "safelight",
@@ -173,6 +160,11 @@ class _Application(BaseApplication):
             "post_fork": self._post_fork,
             "child_exit": self._child_exit,
         }
+        if self._user is not None:
+            values |= {"user": self._user.pw_uid, "group": self._user.pw_gid, "initgroups": True}
+        if settings.tls is not None:  # gunicorn only checks that they are there, and calls listeners https://
+            values["certfile"] = str(settings.tls.certificate)
+            values["keyfile"] = str(settings.tls.key)
         if SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK):
             values["worker_tmp_dir"] = str(SHARED_MEMORY)
         for name, value in values.items():
@@ -183,14 +175,52 @@ class _Application(BaseApplication):
         assert self._seat is not None  # noqa: S101 (set by `_post_fork`)
         return self._make_app(self._seat)
 
-    def reload(self) -> None:
-        """In the master, on SIGHUP: read the configuration again; a bad one changes nothing."""
+    def renew(self) -> bool:
+        """In the master, on SIGHUP: read configuration and certificate again; a bad one changes nothing.
+
+        Whether there is something for new workers.
+        """
+        is_renewed = self._renew_configuration()
+        if self._settings.tls is not None:
+            is_renewed = self._renew_certificate(self._settings.tls) or is_renewed
+        if is_renewed:
+            self.reload()
+        return is_renewed
+
+    def keep_new(self) -> None:
+        """Workers serve with the new configuration."""
+        self._former = None
+
+    def take_back(self) -> bool:
+        """Workers cannot start: go back to the configuration before, if there has been a new one."""
+        if self._former is None:
+            return False
+        self._make_app, self._former = self._former, None
+        _log.error("the configuration is kept as it was: workers cannot start with the new one")
+        return True
+
+    def prepare_log_files(self) -> None:
+        """In the master, before workers open them: at the start, and after a rotation."""
+        if self._user is not None:
+            hand_over(self._settings.log_files, self._user)
+
+    def _renew_configuration(self) -> bool:
         try:
-            self._make_app = self._load()
+            make_app = self._load()
         except SafelightError as error:
             for line in error.message.splitlines():
                 _log.error(f"the configuration is kept as it was: {line}")
-        super().reload()
+            return False
+        self._former, self._make_app = self._former or self._make_app, make_app
+        return True
+
+    def _renew_certificate(self, settings: TlsSettings) -> bool:
+        try:
+            self._tls = tls_context(settings)
+        except ConfigError as error:
+            _log.error(f"the certificate is kept as it was: {error.message}")
+            return False
+        return True
 
     def _when_ready(self, master: Arbiter) -> None:
         self._addresses = [str(listener) for listener in master.LISTENERS]
@@ -206,18 +236,22 @@ class _Application(BaseApplication):
         counters = self._statistics.counters(worker.row)
         self._seat = Seat(worker.age, self._statistics, counters, max(1, share), self._addresses)
 
-    def _child_exit(self, _master: Arbiter, worker: HttpWorker) -> None:
+    def _child_exit(self, master: Master, worker: HttpWorker) -> None:
         self._statistics.free_row(worker.row)
+        master.mourn(worker)
 
 
-def _worker_class(settings: ProcessSettings, statistics: Statistics) -> type[HttpWorker]:
+def _worker_class(
+    settings: ProcessSettings, statistics: Statistics, tls: ssl.SSLContext | None
+) -> type[HttpWorker]:
+    """The context is shared by all workers, so that a client can resume its session at any of them."""
     limits = {
         "head_timeout_s": settings.head_timeout_s,
         "progress_timeout_s": settings.progress_timeout_s,
         "max_discard_bytes": settings.max_discard_bytes,
     }
     protocol = type("Protocol", (GuardedProtocol,), limits)
-    return type("Worker", (HttpWorker,), {"protocol": protocol, "statistics": statistics})
+    return type("Worker", (HttpWorker,), {"protocol": protocol, "statistics": statistics, "tls": tls})
 
 
 def _open_to_all(listeners: Iterable[BaseSocket]) -> None:

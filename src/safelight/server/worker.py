@@ -5,12 +5,17 @@ uvicorn's own (`uvicorn.workers`) is deprecated, stops at once or not at all, an
 
 import asyncio
 import ctypes
+import functools
 import logging
+import mmap
 import os
 import signal
+import socket
+import ssl
 import sys
-import time
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from gunicorn.workers.base import Worker
@@ -18,9 +23,7 @@ from gunicorn.workers.base import Worker
 from safelight.server.protocol import GuardedProtocol
 from safelight.server.stats import Statistics
 
-BOOT_FAILED = 3  # uvicorn exits so, and gunicorn then ends the server
-BOOT_FAILED_LATER = 1  # gunicorn starts another worker
-RESPAWN_PAUSE_S = 1.0
+HEARTBEAT_S = 1.0
 SHUTDOWN_RESERVE_S = 3.0
 PR_SET_PDEATHSIG = 1
 
@@ -36,11 +39,21 @@ def stop_with_parent(parent_pid: int) -> None:
 
 
 class HttpWorker(Worker):
-    """One HTTP process. `row` is its row of statistics, set by the master before the fork."""
+    """One HTTP process. `row` is its row of statistics, set by the master before the fork.
+
+    `dismissed`: the master has told it to stop.
+    `tls`: made by the master, which may read a key that workers may not; None for plain HTTP.
+    """
 
     row: int
     statistics: Statistics
     protocol: type[GuardedProtocol] = GuardedProtocol
+    tls: ssl.SSLContext | None = None
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.dismissed = False
+        self._serving = mmap.mmap(-1, 1)
 
     def init_signals(self) -> None:
         """TERM and INT drain, QUIT stops, ABRT (a blocked event loop) kills."""
@@ -60,29 +73,34 @@ class HttpWorker(Worker):
         if reopen is not None:
             reopen()
 
-    def run(self) -> None:
-        """Serve until told to stop.
+    @property
+    def is_serving(self) -> bool:
+        """Whether it has ever been ready for requests; shared with the master."""
+        return self._serving[0] == 1
 
-        The first worker that cannot boot ends the server; a later one may have met a passing shortage.
-        """
-        booted_before = self.statistics.value("workers") > 0
-        try:
-            with asyncio.Runner(loop_factory=_new_loop) as runner:
-                runner.run(self._serve())
-        except SystemExit as error:
-            if error.code == BOOT_FAILED and booted_before:
-                time.sleep(RESPAWN_PAUSE_S)
-                raise SystemExit(BOOT_FAILED_LATER) from error
-            raise
+    def run(self) -> None:
+        """Serve until told to stop. Raises: SystemExit when the application cannot start, which it has logged."""
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
-        server = uvicorn.Server(self._uvicorn_config())
+        server = _Server(self._uvicorn_config(), self._begin_to_serve, self.cfg.graceful_timeout)
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, _stop_now, server)
         server.should_exit = not self.alive
         await server.serve(sockets=self.sockets)
 
+    def _begin_to_serve(self) -> None:
+        self._serving[0] = 1
+        self._heartbeat()
+
+    def _heartbeat(self) -> None:
+        """To the very end: a worker that drains its connections is alive, too."""
+        self.notify()
+        asyncio.get_running_loop().call_later(HEARTBEAT_S, self._heartbeat)
+
     def _uvicorn_config(self) -> uvicorn.Config:
         _share_handlers("uvicorn.error", self.log.error_log)
+        tls = self.tls
         return uvicorn.Config(
             app=self.wsgi,
             interface="asgi3",
@@ -98,12 +116,34 @@ class HttpWorker(Worker):
             backlog=self.cfg.backlog,
             timeout_keep_alive=self.cfg.keepalive,
             timeout_graceful_shutdown=max(1, int(self.cfg.graceful_timeout - SHUTDOWN_RESERVE_S)),
-            timeout_notify=int(self.timeout),
-            callback_notify=self._heartbeat,
+            ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         )
 
-    async def _heartbeat(self) -> None:
-        self.notify()
+
+class _Server(uvicorn.Server):
+    """uvicorn's, which says when it serves, and ends some time after it was told to, whatever happens.
+
+    `drain_s`: whole seconds. The master ends its workers itself, unless it has been killed.
+    """
+
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None], drain_s: int) -> None:
+        super().__init__(config)
+        self._on_start = on_start
+        self._drain_s = drain_s
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_start()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            signal.alarm(self._drain_s + 1)
+        super().handle_exit(sig, frame)
+
+
+def _limit_handshakes(loop: asyncio.AbstractEventLoop, timeout_s: float) -> None:
+    """uvicorn does not say how long clients may take, and the event loop then leaves them a minute."""
+    loop.create_server = functools.partial(loop.create_server, ssl_handshake_timeout=timeout_s)
 
 
 def _stop_now(server: uvicorn.Server) -> None:

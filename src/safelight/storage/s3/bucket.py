@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,13 @@ T = TypeVar("T")
 STANDARD_REGION = "us-east-1"
 
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
-_ELSEWHERE = frozenset({301, 307, 400})
+_REDIRECTED = frozenset({301, 307})
+_ELSEWHERE = _REDIRECTED | {400, 403}
+"""What stores answer in a wrong region; 403 where the library followed a redirect without its signature."""
+
+_SLOW_SENDER = "RequestTimeout"
+"""Amazon S3, "Error responses": a connection was idle; the status is 400."""
+
 _NO_ACLS = frozenset({"AccessControlListNotSupported", "NotImplemented"})
 _log = structlog.get_logger("safelight.storage")
 
@@ -50,6 +56,13 @@ class _Content:
 
     data: Blob
     content_type: str | None
+
+
+class _Larger(Exception):
+    """An object has more bytes than whoever began its download can take."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
 
 
 class Client:
@@ -67,9 +80,15 @@ class Client:
         self.patience = patience or Patience()
         self.downloads: SingleFlight[tuple[str, str], _Content] = SingleFlight()
         self._regions: dict[str, str] = {}
+        self._region_requests: SingleFlight[str, str | None] = SingleFlight()
         self._without_acls: set[str] = set()
         self._libraries: dict[tuple[str, str], Library] = {}
         self._directs: dict[tuple[str, str], Direct] = {}
+
+    async def close(self) -> None:
+        """Close its connections; those of the library close themselves."""
+        for direct in self._directs.values():
+            await direct.close()
 
     def bucket(
         self, name: str, *, prefix: str = "", public: bool = False, cache_control: str | None = None
@@ -85,23 +104,24 @@ class Client:
         """The region of `bucket`, asked for once. The standard one when the store names none."""
         if self.account.region is None and bucket not in self._regions:
             try:
-                self._regions[bucket] = await self._direct(bucket).find_region() or STANDARD_REGION
+                self._regions[bucket] = await self._ask_region(bucket) or STANDARD_REGION
             except TransportError as error:
                 _log.warning(f"region of S3 bucket '{bucket}' cannot be found out", detail=str(error))
         return self.region(bucket)
 
-    async def follow(self, bucket: str, refused: Refused) -> bool:
-        """Whether a refusal sends us to another region, which is then remembered."""
+    async def follow(self, bucket: str, tried: str, refused: Refused) -> bool:
+        """Whether a refusal in the region `tried` sends us to another one, which is then remembered.
+
+        Raises: Unreachable, Refused when the store cannot be asked for it.
+        """
         if self.account.region is not None or refused.status not in _ELSEWHERE:
             return False
-        before = self.region(bucket)
-        region = refused.region
-        if region is None and refused.status != 400:
-            region = await self._direct(bucket).find_region()
-        if region is None or region == before:
-            return False
-        self._regions[bucket] = region
-        return True
+        if self.region(bucket) == tried:
+            region = refused.region
+            if region is None and (refused.status in _REDIRECTED or bucket not in self._regions):
+                region = await self._ask_region(bucket)
+            self._regions[bucket] = region or tried
+        return self.region(bucket) != tried
 
     def takes_acls(self, bucket: str) -> bool:
         return bucket not in self._without_acls
@@ -114,6 +134,10 @@ class Client:
     def transport(self, bucket: str, key: str) -> Transport:
         """What can send requests about `key`."""
         return self._library(bucket) if expressible(key) else self._direct(bucket)
+
+    async def _ask_region(self, bucket: str) -> str | None:
+        """Raises: Unreachable, Refused."""
+        return await self._region_requests.join(bucket, self._direct(bucket).find_region)
 
     def _library(self, bucket: str) -> Library:
         region = self.region(bucket)
@@ -151,11 +175,9 @@ class Bucket:
     async def get(self, key: str, max_bytes: int) -> Stored:
         """See `Storage.get`. Equal requests at the same time are one; the content is here when it returns."""
         full_key = self.full_key(key)
-        download = partial(self._download, key, full_key, max_bytes)
-        try:
-            content = await self._client.downloads.join((self._name, full_key), download)
-        except MemoryLimitExceeded:  # whoever began it may have had less left than we have
-            content = await download()
+        content = await self._shared(full_key, max_bytes, partial(self._download, key, full_key, max_bytes))
+        if content.data.size > max_bytes:
+            raise MemoryLimitExceeded
         return Stored(content.data, await self._url(full_key), content.content_type)
 
     async def put(self, key: str, data: Blob, content_type: str | None = None) -> Url:
@@ -169,6 +191,9 @@ class Bucket:
         upload = Upload(data, content_type, self._cache_control, "public-read" if self._public else "private")
         try:
             await self._attempts(key, full_key, lambda transport: self._upload(transport, full_key, upload))
+        except NoSuchKey as error:  # no object store says so of an upload
+            message = f"S3 bucket '{self._name}': the object store answered 404"
+            raise StorageError(message, detail=error.detail) from error
         finally:
             self._changed(full_key)
         return await self._url(full_key)
@@ -176,16 +201,36 @@ class Bucket:
     async def delete(self, key: str) -> None:
         """See `Storage.delete`."""
         full_key = self.full_key(key)
+        was_there = False
 
         async def delete(transport: Transport) -> None:
-            if not await transport.exists(full_key):
-                raise Refused(404, f"'{full_key}' is not there")
-            await transport.delete(full_key)
+            """After the first attempt a missing object is one that we have deleted."""
+            nonlocal was_there
+            if not was_there and not await transport.exists(full_key):
+                async with transport.get(full_key):  # tells a missing key from a missing bucket
+                    pass
+            seen, was_there = was_there, True
+            try:
+                await transport.delete(full_key)
+            except Refused as refused:
+                if not seen or refused.status != 404:
+                    raise
 
         try:
             await self._attempts(key, full_key, delete)
         finally:
             self._changed(full_key)
+
+    async def _shared(
+        self, full_key: str, max_bytes: int, download: Callable[[], Coroutine[None, None, _Content]]
+    ) -> _Content:
+        """Join a download of the object, or begin it. Raises: what `download` raises."""
+        while True:
+            try:
+                return await self._client.downloads.join((self._name, full_key), download)
+            except _Larger as larger:
+                if larger.size > max_bytes:
+                    raise MemoryLimitExceeded from None
 
     async def _download(self, key: str, full_key: str, max_bytes: int) -> _Content:
         return await self._attempts(
@@ -193,20 +238,20 @@ class Bucket:
         )
 
     async def _receive(self, transport: Transport, full_key: str, max_bytes: int) -> _Content:
-        """The whole object or nothing. Raises: MemoryLimitExceeded, StorageError, Unreachable, Refused."""
-        found = await transport.get(full_key)
-        if found.size > max_bytes:
-            raise MemoryLimitExceeded
-        spool, size = Spool(self._client.spool_directory), 0
-        try:
-            async for piece in found.pieces:
-                size += len(piece)
-                await spool.add(piece)
-            if size != found.size:
-                raise Unreachable(f"only {size} of {found.size} bytes of '{full_key}' arrived")
-            return _Content(await spool.finish(), found.content_type)
-        finally:
-            spool.close()
+        """The whole object or nothing. Raises: _Larger, StorageError, Unreachable, Refused."""
+        async with transport.get(full_key) as found:
+            if found.size > max_bytes:
+                raise _Larger(found.size)
+            spool, size = Spool(self._client.spool_directory), 0
+            try:
+                async for piece in found.pieces:
+                    size += len(piece)
+                    await spool.add(piece)
+                if size != found.size:
+                    raise Unreachable(f"only {size} of {found.size} bytes of '{full_key}' arrived")
+                return _Content(await spool.finish(), found.content_type)
+            finally:
+                spool.close()
 
     async def _upload(self, transport: Transport, full_key: str, upload: Upload) -> None:
         if not self._client.takes_acls(self._name):
@@ -231,12 +276,15 @@ class Bucket:
         patience = self._client.patience
         give_up_at = time.monotonic() + patience.give_up_s
         pause_s = patience.backoff_s
+        left_regions: set[str] = set()
         while True:
+            region = self._client.region(self._name)
             try:
                 return await attempt(self._client.transport(self._name, full_key))
             except Refused as refused:
                 failure: TransportError = refused
-                if await self._follow(refused):
+                if region not in left_regions and await self._follow(region, refused):
+                    left_regions.add(region)
                     continue
             except Unreachable as unreachable:
                 failure = unreachable
@@ -245,20 +293,18 @@ class Bucket:
             await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 (no secret)
             pause_s = min(2 * pause_s, patience.max_backoff_s)
 
-    async def _follow(self, refused: Refused) -> bool:
+    async def _follow(self, tried: str, refused: Refused) -> bool:
         try:
-            return await self._client.follow(self._name, refused)
+            return await self._client.follow(self._name, tried, refused)
         except TransportError:
             return False
 
     def _explained(self, failure: TransportError, key: str) -> SafelightError:
         """`failure` in the words of the reference, where it has some. The key is without its prefix."""
         bucket, detail = self._name, str(failure)
+        if _was_slow(failure):
+            return Timeout(f"S3 bucket '{bucket}': the object store does not answer in time", detail=detail)
         if not isinstance(failure, Refused):
-            if isinstance(failure, Unreachable) and failure.slow:
-                return Timeout(
-                    f"S3 bucket '{bucket}': the object store does not answer in time", detail=detail
-                )
             return StorageUnreachable(
                 f"S3 bucket '{bucket}': the object store cannot be reached", detail=detail
             )
@@ -269,6 +315,8 @@ class Bucket:
         if failure.status in (401, 403):
             message = f"access to S3 bucket '{bucket}' or key '{key}' was denied"
             return S3AccessDenied(message, detail=detail)
+        if failure.code == "KeyTooLongError":
+            return BadRequest(f"S3 key '{key}' refused: it is too long for the object store", detail=detail)
         if failure.status in (429, 503):
             return Busy(
                 f"S3 bucket '{bucket}': the object store is overloaded", retry_after_s=2, detail=detail
@@ -295,4 +343,12 @@ class Bucket:
 
 def _may_pass(failure: TransportError) -> bool:
     """Whether the same request may succeed a moment later."""
-    return not isinstance(failure, Refused) or failure.status in _TRANSIENT
+    if not isinstance(failure, Refused):
+        return True
+    return failure.status in _TRANSIENT or failure.code == _SLOW_SENDER
+
+
+def _was_slow(failure: TransportError) -> bool:
+    if isinstance(failure, Refused):
+        return failure.status in (408, 504) or failure.code == _SLOW_SENDER
+    return isinstance(failure, Unreachable) and failure.slow

@@ -3,23 +3,20 @@
 The request target goes out as it was signed: nothing on the way may resolve `//` or `./`.
 """
 
-import hashlib
-import re
+import asyncio
 import time
-from collections.abc import AsyncIterator, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from contextlib import asynccontextmanager, contextmanager
 
 import httpx
 
+from safelight.blob import CHUNK_BYTES, EMPTY, Blob
 from safelight.storage.s3.account import Credentials, Patience
 from safelight.storage.s3.address import escape_key
 from safelight.storage.s3.signature import headers_v4
-from safelight.storage.s3.transport import Found, Refused, Unreachable, Upload
+from safelight.storage.s3.transport import Found, Unreachable, Upload, refusal
 
-_CODE = re.compile(r"<Code>(\w+)</Code>")
-_REGION = re.compile(r"<Region>([\w-]+)</Region>")
 _REGION_HEADER = "x-amz-bucket-region"
-_EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
 class Direct:
@@ -33,19 +30,28 @@ class Direct:
         timeout = httpx.Timeout(patience.silence_s, connect=patience.connect_s)
         self._http = httpx.AsyncClient(timeout=timeout)
 
-    async def get(self, key: str) -> Found:
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._http.aclose()
+
+    @asynccontextmanager
+    async def get(self, key: str) -> AsyncGenerator[Found]:
         with _translated():
             response = await self._http.send(self._request("GET", key), stream=True)
-            await _check(response)
-        size = int(response.headers.get("content-length", "0"))
-        return Found(size, response.headers.get("content-type"), _pieces(response))
+        try:
+            with _translated():
+                await _check(response, key)
+            size = int(response.headers.get("content-length", "0"))
+            yield Found(size, response.headers.get("content-type"), _pieces(response))
+        finally:
+            await response.aclose()
 
     async def exists(self, key: str) -> bool:
         with _translated():
             response = await self._http.send(self._request("HEAD", key))
             if response.status_code == 404:
                 return False
-            await _check(response)
+            await _check(response, key)
         return True
 
     async def put(self, key: str, upload: Upload) -> None:
@@ -55,13 +61,16 @@ class Direct:
             "x-amz-acl": upload.acl,
         }
         headers = {name: text for name, text in named.items() if text}
+        await asyncio.to_thread(lambda: upload.data.sha256)
         with _translated():
-            request = self._request("PUT", key, headers, upload.data.read())
-            await _check(await self._http.send(request))
+            response = await self._http.send(self._request("PUT", key, headers, upload.data))
+            await _check(response, key)
+        if "etag" not in response.headers:
+            raise Unreachable(f"PUT {self._url} {key}: {response.status_code} without an ETag")
 
     async def delete(self, key: str) -> None:
         with _translated():
-            await _check(await self._http.send(self._request("DELETE", key)))
+            await _check(await self._http.send(self._request("DELETE", key)), key)
 
     async def find_region(self) -> str | None:
         """The region that the store names for the bucket, to whom it may concern; None when it names none."""
@@ -70,45 +79,48 @@ class Direct:
         return response.headers.get(_REGION_HEADER)
 
     def _request(
-        self, method: str, key: str, headers: dict[str, str] | None = None, body: bytes = b""
+        self, method: str, key: str, headers: dict[str, str] | None = None, body: Blob = EMPTY
     ) -> httpx.Request:
-        target = f"{self._url.path.rstrip('/')}/{escape_key(key)}"
-        digest = hashlib.sha256(body).hexdigest() if body else _EMPTY_SHA256
+        target = f"{self._url.raw_path.decode().rstrip('/')}/{escape_key(key)}"
         signed = headers_v4(
             method,
             target,
             {"host": self._url.netloc.decode(), **(headers or {})},
-            digest,
+            body.sha256,
             region=self._region,
             credentials=self._credentials,
             now=time.time(),
         )
+        unsigned = {"accept-encoding": "identity"}
+        if body.size:
+            unsigned["content-length"] = str(body.size)
         return self._http.build_request(
-            method, self._url, headers=signed, content=body, extensions={"target": target.encode()}
+            method,
+            self._url,
+            headers=signed | unsigned,
+            content=_chunks(body) if body.size else b"",
+            extensions={"target": target.encode()},
         )
 
 
 async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     with _translated():
-        try:
-            async for piece in response.aiter_raw():
-                yield piece
-        finally:
-            await response.aclose()
+        async for piece in response.aiter_raw():
+            yield piece
 
 
-async def _check(response: httpx.Response) -> None:
+async def _chunks(body: Blob) -> AsyncIterator[bytes]:
+    for offset in range(0, body.size, CHUNK_BYTES):
+        yield body.read_at(offset, CHUNK_BYTES)
+
+
+async def _check(response: httpx.Response, key: str) -> None:
     """Raises: Refused."""
     if response.is_success:
         return
     body = (await response.aread()).decode(errors="replace")
-    code, region = _CODE.search(body), _REGION.search(body)
-    raise Refused(
-        response.status_code,
-        f"{response.request.method} {response.request.url}: {response.status_code} {body[:500]}",
-        code=code[1] if code else "",
-        region=response.headers.get(_REGION_HEADER) or (region[1] if region else None),
-    )
+    request = f"{response.request.method} {response.request.url} {key}"
+    raise refusal(response.status_code, request, body, response.headers.get(_REGION_HEADER))
 
 
 @contextmanager

@@ -4,9 +4,10 @@ It sends what a key says only when no part of it is empty, `.` or `..`, and when
 see `expressible`.
 """
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import S3Store
 
 from safelight.storage.s3.account import Credentials, Patience
-from safelight.storage.s3.transport import Found, Refused, TransportError, Unreachable, Upload
+from safelight.storage.s3.transport import Found, Refused, TransportError, Unreachable, Upload, refusal
 
 if TYPE_CHECKING:
     from obstore import GetResult
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
 PIECE_BYTES = 1 << 20
 
 _INEXPRESSIBLE = re.compile(r"(^|/)(\.{0,2})(/|$)|[\x00-\x1f\x7f\\]")
-_ANSWER = re.compile(r"status code: (\d{3})[^:\n]*(.*)", re.DOTALL)
-_CODE = re.compile(r"<Code>(\w+)</Code>")
-_REGION = re.compile(r"<Region>([\w-]+)</Region>")
+_ANSWER = re.compile(r" - Server returned non-2xx status code: (\d{3})[^:\n]*:? ?(.*)", re.DOTALL)
+_CAUSE_CHARACTERS = 400
 _FOREVER = timedelta(days=1)
 """The library wants a limit for whole transfers; ours are on silence and on the request."""
 
@@ -42,12 +42,18 @@ class Library:
         self, url: str, region: str, bucket: str, credentials: Credentials, patience: Patience
     ) -> None:
         """`url`: where requests to the bucket go, the bucket included."""
+        self._patience = patience
         self._settings: dict[str, Any] = {
             "config": {
-                "endpoint": url,
+                "aws_endpoint_url_s3": url,  # as `endpoint` it would yield to AWS_ENDPOINT_URL_S3
                 "region": region,
                 "virtual_hosted_style_request": True,  # the URL names the bucket already
                 "disable_bulk_delete": True,
+                # what is not said here the library takes from the environment
+                "skip_signature": False,
+                "s3_express": False,
+                "request_payer": False,
+                "unsigned_payload": False,
             },
             "client_options": {
                 "allow_http": True,
@@ -60,17 +66,19 @@ class Library:
         }
         self._bucket = bucket
         self._make_store: Any = S3Store
-        self._stores: dict[str | None, S3Store] = {}
+        self._store = self._made({})
+        self._upload_stores: dict[str | None, S3Store] = {}
 
-    async def get(self, key: str) -> Found:
+    @asynccontextmanager
+    async def get(self, key: str) -> AsyncGenerator[Found]:
         with _translated():
-            result = await obstore.get_async(self._store(), key)
-        return Found(result.meta["size"], result.attributes.get("Content-Type"), _pieces(result))
+            result = await obstore.get_async(self._store, key)
+        yield Found(result.meta["size"], result.attributes.get("Content-Type"), _pieces(result))
 
     async def exists(self, key: str) -> bool:
         try:
             with _translated():
-                await obstore.head_async(self._store(), key)
+                await obstore.head_async(self._store, key)
         except Refused as refused:
             if refused.status == 404:
                 return False
@@ -80,23 +88,31 @@ class Library:
     async def put(self, key: str, upload: Upload) -> None:
         attributes = {"Content-Type": upload.content_type, "Cache-Control": upload.cache_control}
         given: Any = {name: text for name, text in attributes.items() if text}
-        store = self._store(upload.acl)
+        store, content = self._upload_store(upload.acl), upload.data.buffer()
+        limit_s = self._patience.silence_s + upload.data.size / self._patience.slowest_upload_bytes
         with _translated():
-            await obstore.put_async(store, key, upload.data.buffer(), attributes=given, use_multipart=False)
+            async with asyncio.timeout(limit_s):
+                await obstore.put_async(store, key, content, attributes=given, use_multipart=False)
 
     async def delete(self, key: str) -> None:
         with _translated():
-            await obstore.delete_async(self._store(), key)
+            await obstore.delete_async(self._store, key)
 
-    def _store(self, acl: str | None = None) -> S3Store:
-        """A client. The library signs an ACL only as a header of all requests, so each ACL has its own."""
-        if acl not in self._stores:
-            settings = self._settings
-            if acl is not None:
-                options = {**settings["client_options"], "default_headers": {"x-amz-acl": acl}}
-                settings = {**settings, "client_options": options}
-            self._stores[acl] = self._make_store(self._bucket, **settings)
-        return self._stores[acl]
+    def _upload_store(self, acl: str | None) -> S3Store:
+        """A client for uploads, which the library takes for silence as long as they last.
+
+        It signs an ACL only as a header of all requests, so each ACL has its own client.
+        """
+        if acl not in self._upload_stores:
+            headers = {} if acl is None else {"default_headers": {"x-amz-acl": acl}}
+            self._upload_stores[acl] = self._made({"read_timeout": _FOREVER, **headers})
+        return self._upload_stores[acl]
+
+    def _made(self, options: dict[str, Any]) -> S3Store:
+        """A client with `options` besides those of all."""
+        settings = self._settings
+        options = {**settings["client_options"], **options}
+        return self._make_store(self._bucket, **{**settings, "client_options": options})
 
 
 def _provider(credentials: Credentials) -> Any:
@@ -127,6 +143,8 @@ def _translated() -> Generator[None]:
     """The one border between the library's errors and ours."""
     try:
         yield
+    except TimeoutError as error:
+        raise Unreachable("no answer to an upload in time", slow=True) from error
     except FileNotFoundError as error:
         raise _refused(404, str(error)) from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
@@ -143,12 +161,11 @@ def _understood(text: str) -> TransportError:
         return _refused(int(answer[1]), said)
     if "redirect without LOCATION" in said:
         return Refused(301, said)
-    return Unreachable(said, slow="kind: Timeout" in debug or "TimedOut" in debug)
+    cause = " ".join(debug.rpartition("reqwest::Error ")[2].split())[:_CAUSE_CHARACTERS]
+    return Unreachable(f"{said} ({cause})", slow="kind: Timeout" in debug or "TimedOut" in debug)
 
 
 def _refused(status: int, text: str) -> Refused:
     said = text.partition("\n\nDebug source:")[0]
     answer = _ANSWER.search(said)
-    body = answer[2] if answer else ""
-    code, region = _CODE.search(body), _REGION.search(body)
-    return Refused(status, said, code=code[1] if code else "", region=region[1] if region else None)
+    return refusal(status, said[: answer.start()], answer[2]) if answer else Refused(status, said)

@@ -1,10 +1,17 @@
 """What a bucket needs from a client of the S3 protocol, and how its failures look."""
 
+import re
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from safelight.blob import Blob
+
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_MESSAGE = re.compile(r"<Message>([^<]*)</Message>")
+_REGION = re.compile(r"<Region>([\w-]+)</Region>")
+_SHOWN_CHARACTERS = 200
 
 
 class TransportError(Exception):
@@ -29,6 +36,23 @@ class Refused(TransportError):
         self.region = region
 
 
+def refusal(status: int, request: str, body: str, region: str | None = None) -> Refused:
+    """What an error answer to `request` says. `region`: what its header names.
+
+    For the log there are only its code and message: stores that explain a wrong signature repeat all that was
+    signed, of which a session token is a part.
+    """
+    code, message = _found(_CODE, body), _found(_MESSAGE, body)
+    said = f"{code} {message}".strip() if code else body[:_SHOWN_CHARACTERS]
+    region = region or _found(_REGION, body) or None
+    return Refused(status, f"{request}: {status} {said}".rstrip(), code=code, region=region)
+
+
+def _found(pattern: re.Pattern[str], body: str) -> str:
+    found = pattern.search(body)
+    return found[1] if found else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """An object whose content is on its way. `size` in bytes."""
@@ -51,7 +75,9 @@ class Upload:
 class Transport(Protocol):
     """One attempt at one request to one bucket in one region. All raise: Unreachable, Refused."""
 
-    async def get(self, key: str) -> Found: ...
+    def get(self, key: str) -> AbstractAsyncContextManager[Found]:
+        """Leaving it lets go of what has not been received."""
+        ...
 
     async def exists(self, key: str) -> bool: ...
 

@@ -293,7 +293,7 @@ def _size(path: str) -> int:
 
 
 def _remove_unless_used(path: str, used_ns: int) -> bool:
-    """Whether the file is gone; one that was read or replaced since the sweep saw it stays. Raises: OSError."""
+    """Whether the file is gone; one that was read or replaced since the sweep stays. Raises: OSError."""
     with suppress(FileNotFoundError):
         if os.stat(path, follow_symlinks=False).st_mtime_ns != used_ns:  # noqa: PTH116
             return False

@@ -289,8 +289,8 @@ class FaultProxy:
         finally:
             sending.cancel()
             answering.cancel()
+            server_writer.transport.abort()  # before anything is awaited: `refuse` may cancel us here
             await asyncio.gather(sending, answering, return_exceptions=True)
-            server_writer.transport.abort()
 
     async def _send(
         self, request: _Message, seen: SeenRequest, server: asyncio.StreamWriter, fault: Fault

@@ -1,6 +1,5 @@
 """A storage whose changes reach the caches that others read from."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 from safelight.blob import Blob
@@ -39,4 +38,4 @@ class Forgetting:
         """Also after a failure: what a store did before it failed is not known."""
         address = self._address(key)
         for cache in self._caches:
-            await asyncio.to_thread(cache.drop, address)
+            await cache.drop(address)

@@ -7,12 +7,14 @@ Relative roots in a configuration are below `tmp_path`, which is the working dir
 
 import asyncio
 import io
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from s3_servers import S3Server
 from tally import Tally
 
 from safelight import api
@@ -26,6 +28,7 @@ from safelight.image.settings import ImageSettings
 from safelight.image.spec import ThumbnailSpec
 from safelight.model import Answer, Request
 from safelight.run import run
+from safelight.server.errors import status_of
 from safelight.uri import parse_query
 
 MEBIBYTE = 1 << 20
@@ -49,6 +52,11 @@ class Result:
     @property
     def status(self) -> int:
         return self.answer.status
+
+    @property
+    def error_status(self) -> int:
+        assert isinstance(self.outcome, SafelightError), f"no error but {self.outcome!r}"
+        return status_of(self.outcome)
 
     @property
     def body(self) -> bytes:
@@ -136,6 +144,9 @@ class Served:
     def put(self, target: str, body: bytes) -> Result:
         return self.request("PUT", target, body)
 
+    def delete(self, target: str) -> Result:
+        return self.request("DELETE", target)
+
     async def _outcome(self, request: Request, body: Blob) -> Answer | SafelightError | None:
         async def read_body() -> Blob:
             return body
@@ -145,6 +156,10 @@ class Served:
             return matched and await run(*matched, request, read_body, self._max_bytes)
         except SafelightError as error:
             return error
+
+    def close(self) -> None:
+        for client in self._api.resources.s3.values():
+            self._runner.run(client.close())
 
 
 Serve = Callable[..., Served]
@@ -166,17 +181,37 @@ def engine(runner: asyncio.Runner) -> Iterator[LateEngine]:
 @pytest.fixture
 def serve(
     engine: LateEngine, runner: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Serve:
+) -> Iterator[Serve]:
     """Load and build a configuration text, in the directory `within`."""
+    all_served: list[Served] = []
 
     def serve(
         text: str, *, lenient: bool = False, max_bytes: int = 128 * MEBIBYTE, within: Path = tmp_path
     ) -> Served:
         monkeypatch.chdir(within)
         config = api.load_config(text, "test.conf", lenient=lenient)
-        return Served(config, engine, runner, max_bytes)
+        all_served.append(Served(config, engine, runner, max_bytes))
+        return all_served[-1]
 
-    return serve
+    yield serve
+    for served in all_served:
+        served.close()
+
+
+@pytest.fixture(autouse=True)
+def no_account_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have one."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def amazon(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """Amazon S3 for `ssl=false`: a server that, as HTTP proxy, answers for the host names of Amazon."""
+    for name in ("no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", moto.url)
+    return moto
 
 
 def encoded(size: tuple[int, int], kind: str) -> bytes:

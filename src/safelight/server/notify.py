@@ -26,6 +26,11 @@ class ServiceManager:
         self._awaited = workers
         self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
+    def unchanged(self) -> None:
+        """The reload came to nothing: the workers that there are go on."""
+        if self._awaited is not None:
+            self._awaited = -1
+
     def stopping(self, successor: int) -> None:
         """The end begins; `successor`: process id of the master that goes on in our place, or 0."""
         self._tell(f"MAINPID={successor}" if successor else "STOPPING=1")

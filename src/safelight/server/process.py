@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import structlog
-from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.sock import BaseSocket
@@ -19,7 +18,7 @@ from gunicorn.sock import BaseSocket
 from safelight.errors import ConfigError, SafelightError
 from safelight.model import Counters
 from safelight.server.listeners import check_listener
-from safelight.server.master import START_FAILED, Master
+from safelight.server.master import START_FAILED, Master, RenewableApplication
 from safelight.server.protocol import GuardedProtocol
 from safelight.server.stats import Statistics
 from safelight.server.tls import TlsSettings, tls_context
@@ -70,7 +69,8 @@ class ProcessSettings:
 class Seat:
     """What one HTTP worker is given: its counters and its share of the image workers.
 
-    `number` is 1 for the first worker of a server. `addresses`: where it listens, as URLs.
+    `number` is 1 for the first worker of a server. `addresses`: where it listens, as URLs. `http_workers`: how
+    many there are to share what the machine has.
     """
 
     number: int
@@ -78,6 +78,7 @@ class Seat:
     counters: Counters
     image_workers: int
     addresses: Sequence[str]
+    http_workers: int
 
 
 AsgiApp = Callable[..., Any]
@@ -118,7 +119,7 @@ class _Log(Logger):
     datefmt = "%Y-%m-%d %H:%M:%S"
 
 
-class Application(BaseApplication):
+class Application(RenewableApplication):
     """The settings in gunicorn's words, and its hooks."""
 
     def __init__(
@@ -234,7 +235,9 @@ class Application(BaseApplication):
         shares = divmod(self._image_workers, self._http_workers)
         share = shares[0] + ((worker.age - 1) % self._http_workers < shares[1])
         counters = self._statistics.counters(worker.row)
-        self._seat = Seat(worker.age, self._statistics, counters, max(1, share), self._addresses)
+        self._seat = Seat(
+            worker.age, self._statistics, counters, max(1, share), self._addresses, self._http_workers
+        )
 
     def _child_exit(self, master: Master, worker: HttpWorker) -> None:
         self._statistics.free_row(worker.row)

@@ -79,13 +79,16 @@ class HttpWorker(Worker):
         return self._serving[0] == 1
 
     def run(self) -> None:
-        """Serve until told to stop. Raises: SystemExit when the application cannot start, which it has logged."""
+        """Serve until told to stop. Raises: SystemExit when the application cannot start, which is logged."""
         with asyncio.Runner(loop_factory=_new_loop) as runner:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
         server = _Server(self._uvicorn_config(), self._begin_to_serve, self.cfg.graceful_timeout)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, _stop_now, server)
+        loop = asyncio.get_running_loop()
+        if self.tls is not None:
+            _limit_handshakes(loop, self.protocol.head_timeout_s)
+        loop.add_signal_handler(signal.SIGQUIT, _stop_now, server)
         server.should_exit = not self.alive
         await server.serve(sockets=self.sockets)
 

@@ -94,7 +94,7 @@ _BYTES = {
 
 
 def to_duration(written: Value) -> Duration:
-    """Whole seconds, at least one, of a number of seconds or of `30s`, `5m`, `12h`, `7d`, `2w` or `1y` (365 days).
+    """Whole seconds, at least one, of a number or of `30s`, `5m`, `12h`, `7d`, `2w` or `1y` (365 days).
 
     Raises: ValueError.
     """

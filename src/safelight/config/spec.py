@@ -124,8 +124,8 @@ class Statement:
         return Reader(cls, tag, declaring).statement()
 
     @classmethod
-    def slot(cls, tag: Tag) -> Hashable:
-        """What only one statement of a file may fill; None for statements of which there may be any number."""
+    def slot(cls, tag: Tag) -> Hashable:  # noqa: ARG003 (for those that override it)
+        """What only one statement of a file may fill; None: there may be any number of this one."""
         return None
 
     def check(self) -> Iterator[str]:

@@ -13,7 +13,16 @@ from safelight.storage.s3.address import endpoint_of
 from safelight.storage.s3.signature import MAX_EXPIRES_S
 
 SIGNS_V2 = frozenset(
-    "us-east-1 us-west-1 us-west-2 eu-west-1 ap-southeast-1 ap-southeast-2 ap-northeast-1 sa-east-1".split()
+    {
+        "us-east-1",
+        "us-west-1",
+        "us-west-2",
+        "eu-west-1",
+        "ap-southeast-1",
+        "ap-southeast-2",
+        "ap-northeast-1",
+        "sa-east-1",
+    }
 )
 """The regions of AWS that know signature version 2: those from before 2014."""
 

@@ -40,7 +40,7 @@ class Thumbnailer(Statement):
     url: str = attribute(help="base URL of the thumbnailer", example="http://127.0.0.1:3100")
 
     @classmethod
-    def slot(cls, tag: Tag) -> str:
+    def slot(cls, tag: Tag) -> str:  # noqa: ARG003
         return "thumbnailer"
 
 

@@ -46,7 +46,8 @@ def lint(
 
 def _no_client(statement: InBucket, clients: Collection[str]) -> Problem:
     if not statement.s3:
-        return _warning(statement, f"'{statement.tag.name}' will fail every request: S3 client not configured")
+        message = f"'{statement.tag.name}' will fail every request: S3 client not configured"
+        return _warning(statement, message)
     hint = suggestion(statement.s3, sorted(clients))
     return _warning(statement, f"no 's3' statement is named '{statement.s3}'{hint}")
 

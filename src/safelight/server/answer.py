@@ -6,7 +6,7 @@ import re
 from email.utils import formatdate
 from functools import lru_cache
 
-from safelight.blob import CHUNK_BYTES, Blob
+from safelight.blob import CHUNK_BYTES, Blob, MemoryBlob
 from safelight.errors import StorageError
 from safelight.model import Answer, Facts
 from safelight.server.asgi import Header, Send
@@ -80,12 +80,11 @@ async def read_piece(body: Blob, offset: int) -> bytes:
         body, offset, stop = body.at(offset)
     else:
         stop = body.size
-    descriptor = body.fileno()
-    if descriptor is None:
+    if isinstance(body, MemoryBlob):
         return body.read_at(offset, stop - offset)
     count = min(CHUNK_BYTES, stop - offset)
     is_small = body.size <= SMALL_FILE_BYTES
-    piece = body.read_at(offset, count) if is_small else _read_cached(descriptor, offset, count)
+    piece = body.read_at(offset, count) if is_small else _read_cached(body.fileno(), offset, count)
     if len(piece) < count:
         piece = await asyncio.to_thread(body.read_at, offset, count)
     if len(piece) < count:
@@ -93,8 +92,10 @@ async def read_piece(body: Blob, offset: int) -> bytes:
     return piece
 
 
-def _read_cached(descriptor: int, offset: int, count: int) -> bytes:
+def _read_cached(descriptor: int | None, offset: int, count: int) -> bytes:
     """What the page cache holds, without waiting for the disk (preadv2(2), RWF_NOWAIT)."""
+    if descriptor is None:
+        return b""
     buffer = bytearray(count)
     try:
         done = os.preadv(descriptor, [buffer], offset, os.RWF_NOWAIT)

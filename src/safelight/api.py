@@ -34,7 +34,8 @@ def load_config(text: str, file: str, *, lenient: bool = False) -> Config:
     found += inspect_caches(config)
     if not endpoints:
         found.append(Problem(Position(file, 1, 1), "no handlers configured", "warning"))
-    problems = (*config.warnings, *config_load.presentable(found, text))
+    once = list(dict.fromkeys(found))  # a header of the top level is in every endpoint
+    problems = (*config.warnings, *config_load.presentable(once, text))
     config_load.refuse_errors(problems)
     return replace(config, warnings=problems)
 

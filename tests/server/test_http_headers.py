@@ -86,6 +86,11 @@ async def test_an_undefined_variable_is_500_and_a_warning(connect: Connect) -> N
     assert (response.status_code, response.text) == (500, "variable 'nothing' not defined\r\n")
 
 
+def test_a_header_of_the_top_level_is_warned_of_once() -> None:
+    text = 'header "X-A" "#{nothing}"\nget "a" { output_ok }\nget "b" { output_ok }'
+    assert len(load_config(text, "f").warnings) == 1
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -2,11 +2,14 @@
 
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
 import pytest
 from http_support import configured
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from server_support import Connect, endpoint, make_app, text
 
 from safelight.blob import FileBlob, MemoryBlob
@@ -91,6 +94,15 @@ def test_what_is_malformed_or_too_much_is_not_heeded(header: str) -> None:
 )
 def test_overlapping_and_near_ranges_are_one(header: str, expected: list[tuple[int, int]]) -> None:
     assert requested_ranges(header, 10000) == tuple(expected)
+
+
+@settings(deadline=None)
+@given(st.from_regex(r"bytes=([0-9]{0,3}-[0-9]{0,3}[, ]?){1,9}", fullmatch=True), st.integers(0, 999))
+def test_whatever_is_asked_for_lies_within_the_body_and_apart(header: str, size: int) -> None:
+    ranges = requested_ranges(header, size) or ()
+    assert all(0 <= found.start < found.stop <= size for found in ranges)
+    ordered = sorted(ranges)
+    assert all(one.stop < other.start for one, other in pairwise(ordered))
 
 
 @pytest.mark.parametrize(("header", "expected"), [("bytes=0-0", ()), ("bytes=-1", None), ("bytes=0-", ())])

@@ -260,6 +260,24 @@ async def test_a_file_without_a_name_is_known_by_its_content(connect: Connect, t
     assert "last-modified" not in answers[0].headers
 
 
+async def test_a_file_that_grows_is_known_by_what_is_sent(connect: Connect, tmp_path: Path) -> None:
+    """Its size when it was opened, its times of later: they could come back with all of it."""
+    file = tmp_path / "f"
+    file.write_bytes(b"12345")
+
+    async def act(state: RequestState) -> Answer:
+        blob = FileBlob(os.open(file, os.O_RDONLY), 5)
+        with file.open("ab") as stream:
+            stream.write(b"more")
+        return Answer(blob, "image/png")
+
+    client = await connect(make_app(endpoint("get", "/x", act)))
+    answers = [await client.get("/x") for _ in range(2)]
+    assert [answer.content for answer in answers] == [b"12345"] * 2
+    assert answers[0].headers["etag"] == answers[1].headers["etag"]
+    assert "last-modified" not in answers[0].headers
+
+
 async def test_what_an_output_knows_itself_is_kept(connect: Connect) -> None:
     async def act(state: RequestState) -> Answer:
         return text("x", etag='"own"', modified=MODIFIED)

@@ -68,7 +68,7 @@ async def _validated(answer: Answer) -> Answer:
     body, content_type = answer.body, answer.content_type
     descriptor = body.fileno()
     status = None if descriptor is None else os.fstat(descriptor)
-    if status is not None and status.st_nlink:
+    if status is not None and status.st_nlink and status.st_size == body.size:
         etag = _tag(_identity(status), content_type)
         modified = min(status.st_mtime, time())
     else:
@@ -81,7 +81,7 @@ async def _validated(answer: Answer) -> Answer:
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:
-    """What tells the content of a file that has a name from any other.
+    """What tells the content of a file that has a name, and its size of when it was opened, from any other.
 
     Strong, because new content comes with a new inode (that is how our stores replace a file) or, written in
     place by somebody else, with a new time of change; that one cannot be set back. Two changes in one tick

@@ -87,15 +87,22 @@ def test_the_start_command_of_the_older_documentation(commands: Commands, socket
     ("options", "reason"),
     [
         ((), "mandatory argument 'config' not given"),
-        (("--nonsense", "api.conf"), "unknown option: --nonsense"),
-        (("--worker-processes", "abc", "api.conf"), "option --worker-processes needs a whole number from 1"),
-        (("api.conf", "--pid-file"), "option --pid-file needs a value"),
+        (("-f", "-v"), "mandatory argument 'config' not given"),
+        (("--nonsense", "api.conf"), "unknown switch --nonsense"),
+        (("-vf", "api.conf"), "unknown switch -vf"),
+        (("--pid-file=x", "api.conf"), "unknown switch --pid-file=x"),
+        (
+            ("--worker-processes", "abc", "api.conf"),
+            "failed to cast: 'worker_processes' to type: Integer: invalid value for Integer(): \"abc\"",
+        ),
+        (("--pid-file",), "missing value for option --pid-file"),
+        (("-L",), "missing value for option --listener"),
     ],
 )
 def test_bad_usage(commands: Commands, options: tuple[str, ...], reason: str) -> None:
     done = commands.run(*options, program=PROGRAM)
     assert (done.returncode, done.stdout) == (42, "")
-    assert done.stderr.startswith(f"Error: {reason}")
+    assert done.stderr.startswith(f"Error: {reason}\n")
     assert "Usage: httpimagestore [switches|options] CONFIG\n" in done.stderr
 
 

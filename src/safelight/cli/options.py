@@ -1,21 +1,26 @@
 """Options that all servers have, and the settings that they stand for."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
+import structlog
 
+from safelight.cli.launch.log import PlainFormatter
+from safelight.cli.launch.start import LogSettings, open_access_log, start
 from safelight.image.settings import MEBIBYTE, ImageSettings
-from safelight.server.access import AccessLog
 from safelight.server.app import AppSettings
-from safelight.server.hosting import EMBEDDED, HostSettings
-from safelight.server.process import ProcessSettings
+from safelight.server.hosting import EMBEDDED, HostSettings, Say
+from safelight.server.process import Load, ProcessSettings, stuck_after_s
+from safelight.server.stats import Statistics
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 _SECONDS = click.FloatRange(min=0, min_open=True)
 _COUNT = click.IntRange(min=1)
 _PATH = click.Path(file_okay=False, path_type=Path)
+_log = structlog.get_logger("safelight.cli")
 _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -45,7 +50,17 @@ _SERVER_OPTIONS = (
     option("--plugins", multiple=True, type=_PATH, help="Directory of image plugins; repeatable."),
     option("--spool-dir", type=_DIRECTORY, help="For large bodies."),
     option("--access-log-file", metavar="FILE", help="Access log; '-' is standard output. Default: none."),
+    option("--log-file", metavar="FILE", help="Log; default: standard error."),
+    option("--syslog-facility", metavar="NAME", help="Log to syslog instead, the access log too."),
+    option(
+        "--xid-header", metavar="NAME", help="Request header with an id, to be shown in the log and sent on."
+    ),
+    option("-v", "--verbose", is_flag=True, help="Log what happens, too, not only what is wrong."),
+    option("--debug", is_flag=True, help="Log even more."),
+    option("--perf-stats", is_flag=True, help="Log how long the steps of a request take."),
+    option("--daemon", is_flag=True, help="Go into the background when ready; with --log-file, for example."),
     option("--pid-file", type=click.Path(dir_okay=False, path_type=Path), help="Write the process id here."),
+    option("--user", metavar="NAME", help="User that workers run as; for root only."),
 )
 
 
@@ -71,20 +86,43 @@ def say(line: str) -> None:
     click.echo(line, err=True)
 
 
+def start_server(
+    options: dict[str, Any],
+    processes: ProcessSettings,
+    load: Callable[[Say, Say], Load],
+    statistics: Statistics,
+) -> NoReturn:
+    """Serve; `load` is given what to call once the server is ready, and what to tell warnings.
+
+    Nobody reads what a server in the background says: there it goes to the log. Ends by SystemExit.
+    Raises: SafelightError; click.UsageError.
+    """
+    warn = _log.warning if processes.daemon else say
+    start(
+        log_settings(options),
+        processes,
+        lambda announce: load(announce, warn),
+        statistics,
+        say=None if processes.daemon else say,
+    )
+
+
 def host_settings(options: dict[str, Any]) -> HostSettings:
     """What the options say about requests and images."""
     spool: Path | None = options["spool_dir"]
     max_bytes = options["limit_memory"] * MEBIBYTE
-    access_log: str | None = options["access_log_file"]
-    if access_log not in (None, "-"):
-        access_log = str(Path(access_log).absolute())
     plugins = tuple(str(directory.absolute()) for directory in options["plugins"])
     return HostSettings(
-        AppSettings(max_bytes, options["request_timeout"], spool.absolute() if spool else None),
+        AppSettings(
+            max_bytes,
+            options["request_timeout"],
+            spool.absolute() if spool else None,
+            xid_header=options["xid_header"],
+        ),
         ImageSettings(auto_orient=not options["no_auto_orient"], plugins=plugins),
         options["transform_timeout"],
         options.get("thumbnailer", EMBEDDED),
-        AccessLog(access_log) if access_log else None,
+        open_access_log(options["access_log_file"], options["syslog_facility"]),
     )
 
 
@@ -98,7 +136,31 @@ def process_settings(
         image_workers=options["workers"],
         http_workers=options["http_workers"],
         graceful_timeout_s=options["graceful_timeout"],
+        worker_timeout_s=stuck_after_s(options["request_timeout"]),
         max_discard_bytes=options["limit_memory"] * MEBIBYTE,
         directory=directory,
+        log_level="info" if options["verbose"] or options["debug"] else "warning",
         pid_file=str(pid_file.absolute()) if pid_file else None,
+        daemon=options["daemon"],
+        user=options["user"],
+        log_files=tuple(
+            str(Path(file).absolute())
+            for file in (options["access_log_file"], options["log_file"])
+            if file not in (None, "-")
+        ),
+    )
+
+
+def log_settings(options: dict[str, Any]) -> LogSettings:
+    """What the options say about the log. Raises: click.UsageError."""
+    file, facility = options["log_file"], options["syslog_facility"]
+    if options["daemon"] and file is None and facility is None:
+        raise click.UsageError("--daemon needs --log-file or --syslog-facility")
+    return LogSettings(
+        "safelight",
+        PlainFormatter(),
+        logging.DEBUG if options["debug"] else logging.INFO if options["verbose"] else logging.WARNING,
+        None if file is None else str(Path(file).absolute()),
+        facility,
+        options["perf_stats"],
     )

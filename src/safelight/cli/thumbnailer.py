@@ -4,10 +4,8 @@ from typing import Any
 
 import click
 
-from safelight.cli.options import host_settings, process_settings, say, server_options
+from safelight.cli.options import host_settings, process_settings, server_options, start_server
 from safelight.server.listeners import absolute_listener
-from safelight.server.log import configure_log
-from safelight.server.process import serve
 from safelight.server.stats import Statistics
 from safelight.server.thumbnailer import STATISTICS, thumbnailer
 
@@ -22,9 +20,11 @@ def command(**options: Any) -> None:
     PUT an image to /thumbnail/SPEC for one thumbnail, to /thumbnails/SPEC/SPEC... for several from one
     decode, to /identify for its type and size. SPEC is METHOD,WIDTH,HEIGHT,FORMAT[,KEY:VALUE...][!EDIT...].
     """
-    configure_log()
     listeners = tuple(map(absolute_listener, options["listen"] or (DEFAULT_LISTENER,)))
     settings = host_settings(options)
-    serve(
-        process_settings(listeners, None, options), lambda: thumbnailer(settings, say), Statistics(STATISTICS)
+    start_server(
+        options,
+        process_settings(listeners, None, options),
+        lambda say, _warn: lambda: thumbnailer(settings, say),
+        Statistics(STATISTICS),
     )

@@ -1,6 +1,6 @@
 """The log of the server: plain lines on standard error, secrets masked, control characters escaped.
 
-Drop-in commands have lines of their own, and times (`measured`), see `safelight.cli.dropin.log`.
+Drop-in commands have lines of their own, and times (`measured`), see `safelight.cli.launch.log`.
 """
 
 import logging

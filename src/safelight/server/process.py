@@ -1,6 +1,7 @@
 """The processes of a server: gunicorn, used as a library, watching over HTTP workers."""
 
 import gc
+import math
 import os
 import socket
 import ssl
@@ -27,6 +28,7 @@ from safelight.server.worker import HttpWorker
 
 CORES_PER_HTTP_WORKER = 8
 SOCKET_MODE = 0o666
+LEAST_STUCK_S, MOST_STUCK_S = 5, 30
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (for gunicorn's heartbeat files, which are unlinked at once)
 
 _log = structlog.get_logger("safelight.server")
@@ -43,7 +45,7 @@ class ProcessSettings:
     `keep_alive_s`: how long an idle connection is kept; longer than the 60 s of usual proxies, so that they
     close first. `directory`: where relative paths lead from then on; made if missing.
     `head_timeout_s`, `progress_timeout_s`, `max_discard_bytes`: see `GuardedProtocol`.
-    `tls`: speak HTTPS at all listeners.
+    `tls`: speak HTTPS at all listeners. `watched`: an absolute path; reload whenever this file changes.
     """
 
     listeners: tuple[str, ...] = ("127.0.0.1:3000",)
@@ -63,14 +65,15 @@ class ProcessSettings:
     log_files: tuple[str, ...] = ()
     directory: Path | None = None
     tls: TlsSettings | None = None
+    watched: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Seat:
     """What one HTTP worker is given: its counters and its share of the image workers.
 
-    `number` is 1 for the first worker of a server. `addresses`: where it listens, as URLs. `http_workers`: how
-    many there are to share what the machine has.
+    `number` is 1 for the first worker of a server. `addresses`: where it listens, as URLs. `http_workers`:
+    how many there are to share what the machine has.
     """
 
     number: int
@@ -119,6 +122,11 @@ class _Log(Logger):
     datefmt = "%Y-%m-%d %H:%M:%S"
 
 
+def stuck_after_s(request_timeout_s: float) -> int:
+    """`worker_timeout_s` of a server whose requests may take so long; event loops have no excuse for more."""
+    return max(LEAST_STUCK_S, min(MOST_STUCK_S, math.ceil(request_timeout_s)))
+
+
 class Application(RenewableApplication):
     """The settings in gunicorn's words, and its hooks."""
 
@@ -156,6 +164,7 @@ class Application(RenewableApplication):
             "umask": _current_umask(),
             "control_socket_disable": True,  # a second way in, and a thread in a process that forks
             "proc_name": "safelight",
+            "on_starting": self._on_starting,
             "when_ready": self._when_ready,
             "pre_fork": self._pre_fork,
             "post_fork": self._post_fork,
@@ -222,6 +231,13 @@ class Application(RenewableApplication):
             _log.error(f"the certificate is kept as it was: {error.message}")
             return False
         return True
+
+    def _on_starting(self, _master: Arbiter) -> None:
+        """Before there are sockets, which gunicorn lets every program inherit."""
+        if self._settings.watched is not None:
+            from safelight.server.config_watch import start_watching  # for development only
+
+            start_watching(self._settings.watched)
 
     def _when_ready(self, master: Arbiter) -> None:
         self._addresses = [str(listener) for listener in master.LISTENERS]

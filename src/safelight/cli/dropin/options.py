@@ -1,7 +1,8 @@
 """Command lines as the older servers take them: `--name VALUE`, `-n VALUE`, `--name`, `-n`.
 
 Underscores in long names are dashes; `--name=VALUE` and combined short forms do not exist; of several values
-for one option the last counts, unless it gathers them.
+for one option the last counts, unless it gathers them. Options come first: from the first argument on, or
+after `--`, everything is an argument. Rules and complaints are those of reference/imagestore 9.1.
 """
 
 import textwrap
@@ -13,7 +14,7 @@ Kind = Literal["switch", "text", "texts", "count", "number"]
 """`switch`: no value. `texts`: repeatable. `count`: a whole number from 1, `number`: from 0."""
 
 LEAST: Mapping[Kind, int] = {"count": 1, "number": 0}
-MAX_DIGITS = 9
+MOST = 10**9
 HELP_COLUMNS = 100
 HELP_INDENT = " " * 8
 
@@ -27,7 +28,6 @@ class Option:
     short: str | None = None
     kind: Kind = "switch"
     default: Any = None
-    choices: Sequence[str] = ()
 
     def spelling(self) -> str:
         """`--name|-n VALUE`, as the help shows it."""
@@ -53,33 +53,38 @@ def parse(words: Iterable[str], options: Sequence[Option]) -> Parsed:
     spellings = {f"--{option.name}": option for option in options}
     spellings |= {f"-{option.short}": option for option in options if option.short}
     found: dict[str, Any] = {}
-    arguments: list[str] = []
+    arguments: tuple[str, ...] = ()
     waiting = iter(words)
     for word in waiting:
-        if not word.startswith("-") or word == "-":
-            arguments.append(word)
-            continue
+        if not word.startswith("-") or word in ("-", "--"):
+            arguments = (*((word,) if word != "--" else ()), *waiting)
+            break
         option = spellings.get(word.replace("_", "-"))
         if option is None:
-            raise UsageError(f"unknown option: {word}")
-        value = True if option.kind == "switch" else _value(option, word, waiting)
+            raise UsageError(f"unknown switch {word}")
+        value = True if option.kind == "switch" else _value(option, waiting)
         found[option.name] = [*found.get(option.name, ()), value] if option.kind == "texts" else value
     defaults = {option.name: False if option.kind == "switch" else option.default for option in options}
-    return Parsed(defaults | found, tuple(arguments))
+    return Parsed(defaults | found, arguments)
 
 
-def _value(option: Option, word: str, waiting: Iterator[str]) -> str | int:
+def _value(option: Option, waiting: Iterator[str]) -> str | int:
     text = next(waiting, None)
     if text is None:
-        raise UsageError(f"option {word} needs a value")
-    if option.choices and text not in option.choices:
-        raise UsageError(f"option {word} needs one of {', '.join(option.choices)}, got: {text}")
-    if option.kind not in LEAST:
-        return text
-    least = LEAST[option.kind]
-    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS and int(text) >= least):
-        raise UsageError(f"option {word} needs a whole number from {least}, got: {text}")
-    return int(text)
+        raise UsageError(f"missing value for option --{option.name}")
+    return text if option.kind not in LEAST else _number(option, text, LEAST[option.kind])
+
+
+def _number(option: Option, text: str, least: int) -> int:
+    name = option.name.replace("-", "_")
+    try:
+        number = int(text)
+    except ValueError:
+        reason = f"failed to cast: '{name}' to type: Integer: invalid value for Integer(): \"{text}\""
+        raise UsageError(reason) from None
+    if not least <= number <= MOST:
+        raise UsageError(f"option --{option.name} needs a whole number from {least} to {MOST}, got: {text}")
+    return number
 
 
 def usage(words: str, description: str, options: Sequence[Option]) -> str:

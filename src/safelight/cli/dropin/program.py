@@ -8,30 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import structlog
-
 from safelight import __version__
-from safelight.cli.dropin.access import SyslogAccess
-from safelight.cli.dropin.daemon import Launch, detach
-from safelight.cli.dropin.identity import adopt_groups, check_pid_file, find_user
 from safelight.cli.dropin.listeners import expand_listener
-from safelight.cli.dropin.log import LogFile, Syslog, check_log_file, configure, stderr_handler
 from safelight.cli.dropin.options import Option, Parsed, UsageError, parse, usage
+from safelight.cli.launch.log import LineFormatter
+from safelight.cli.launch.start import LogSettings, open_access_log, start
 from safelight.errors import ConfigError
 from safelight.image.settings import MEBIBYTE
 from safelight.server.access import AccessLog
 from safelight.server.app import AppSettings
 from safelight.server.hosting import HostSettings, Say
-from safelight.server.process import Load, ProcessSettings, serve
+from safelight.server.process import Load, ProcessSettings, stuck_after_s
 from safelight.server.stats import Statistics
 
 BAD_USAGE = 42
-FACILITIES = (
-    *("auth", "authpriv", "cron", "daemon", "ftp", "kern", "lpr", "mail", "news", "syslog", "user", "uucp"),
-    *(f"local{number}" for number in range(8)),
-)
-
-_log = structlog.get_logger("safelight.cli")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +61,7 @@ def _common_options(name: str, default_listener: str) -> tuple[Option, ...]:
         Option("help", "show this help", "h"),
         Option("version", "show the version"),
         Option("log-file", "log of a server in the background", "l", "text", f"{name}.log"),
-        Option("syslog-facility", "log to syslog and to no file", "s", "text", choices=FACILITIES),
+        Option("syslog-facility", "log to syslog and to no file", "s", "text"),
         Option(
             "access-log-file", "log of requests, NCSA form and seconds", "a", "text", f"{name}_access.log"
         ),
@@ -121,91 +111,54 @@ def refuse_usage(program: Program, reason: str) -> NoReturn:
 
 def run(program: Program, options: Mapping[str, Any], notices: Sequence[str], service: Service) -> NoReturn:
     """Serve, in the foreground or as a daemon. `notices` are logged as warnings. Ends by SystemExit."""
-    launch: Launch | None = None
     try:
-        access_log = _access_log(options)
-        settings = _process_settings(options)
-        _check(options, settings)
-        handler = _log_handler(program, options)
-        if not options["foreground"] and "GUNICORN_FD" not in os.environ:  # set when a server replaces itself
-            launch = detach()
-        _configure_log(options, handler, launch)
-        for notice in notices:
-            _log.warning(notice)
-        load = service.load(_host_settings(options, access_log), _announcer(launch))
-        serve(settings, load, service.statistics)
+        access_log = open_access_log(options["access-log-file"], options["syslog-facility"])
+        start(
+            _log_settings(program, options),
+            _process_settings(options),
+            lambda say: service.load(_host_settings(options, access_log), say),
+            service.statistics,
+            notices,
+        )
     except ConfigError as error:
-        if launch is None:
-            sys.stderr.write(f"Error: {error.message}\n")
-        else:
-            _log.error(error.message)
+        sys.stderr.write(f"Error: {error.message}\n")
         sys.exit(1)
 
 
-def _check(options: Mapping[str, Any], settings: ProcessSettings) -> None:
-    """What can be refused while somebody is looking. Raises: ConfigError."""
-    if settings.pid_file is not None and "GUNICORN_FD" not in os.environ:
-        check_pid_file(Path(settings.pid_file))
-    logs = [] if options["syslog-facility"] else [options["access-log-file"]]
-    if not options["foreground"] and not options["syslog-facility"]:
-        check_log_file(options["log-file"])
-        logs.append(options["log-file"])
-    if options["user"] is not None:
-        adopt_groups(find_user(options["user"]), logs)
+def _log_settings(program: Program, options: Mapping[str, Any]) -> LogSettings:
+    return LogSettings(
+        program.name,
+        LineFormatter(),
+        logging.DEBUG if options["debug"] else logging.INFO if options["verbose"] else logging.WARNING,
+        str(Path(options["log-file"]).absolute()) if _logs_to_file(options) else None,
+        options["syslog-facility"],
+        options["perf-stats"],
+    )
 
 
-def _access_log(options: Mapping[str, Any]) -> AccessLog:
-    if options["syslog-facility"]:
-        return SyslogAccess()
-    return AccessLog(str(Path(options["access-log-file"]).absolute()))
-
-
-def _log_handler(program: Program, options: Mapping[str, Any]) -> logging.Handler:
-    """Where the log goes, besides standard error in the foreground. Raises: ConfigError."""
-    if options["syslog-facility"]:
-        return Syslog(program.name, options["syslog-facility"])
-    if options["foreground"]:
-        return logging.NullHandler()
-    return LogFile(str(Path(options["log-file"]).absolute()))
-
-
-def _configure_log(options: Mapping[str, Any], handler: logging.Handler, launch: Launch | None) -> None:
-    handlers = [handler]
-    if isinstance(handler, LogFile):
-        handler.take_standard_streams()
-    if options["foreground"]:
-        handlers.append(stderr_handler())
-    if launch is not None:
-        handlers.append(launch)
-    level = logging.DEBUG if options["debug"] else logging.INFO if options["verbose"] else logging.WARNING
-    configure(handlers, level, perf_stats=options["perf-stats"])
-
-
-def _announcer(launch: Launch | None) -> Say:
-    """Called by the first worker when it is ready."""
-
-    def say(line: str) -> None:
-        _log.info(line)
-        if launch is not None:
-            launch.ready()
-
-    return say
+def _logs_to_file(options: Mapping[str, Any]) -> bool:
+    return not options["foreground"] and options["syslog-facility"] is None
 
 
 def _process_settings(options: Mapping[str, Any]) -> ProcessSettings:
+    written = [] if options["syslog-facility"] else [options["access-log-file"]]
+    if _logs_to_file(options):
+        written.append(options["log-file"])
     return ProcessSettings(
         listeners=tuple(map(expand_listener, options["listener"])),
         image_workers=options["worker-processes"],
         http_workers=options["http-workers"],
+        worker_timeout_s=stuck_after_s(options["worker-timeout"]),
         max_discard_bytes=options["limit-memory"] * MEBIBYTE,
         log_level="info" if options["verbose"] or options["debug"] else "warning",
         pid_file=str(Path(options["pid-file"]).absolute()),
         daemon=not options["foreground"],
         user=options["user"],
+        log_files=tuple(str(Path(file).absolute()) for file in written),
     )
 
 
-def _host_settings(options: Mapping[str, Any], access_log: AccessLog) -> HostSettings:
+def _host_settings(options: Mapping[str, Any], access_log: AccessLog | None) -> HostSettings:
     app = AppSettings(
         max_bytes=options["limit-memory"] * MEBIBYTE,
         request_timeout_s=options["worker-timeout"],

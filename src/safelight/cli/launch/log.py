@@ -1,9 +1,10 @@
-"""Log lines of the older servers (reference/thumbnailer section 13).
+"""The log of a server: our own lines, gunicorn's and uvicorn's go to one logger of the standard library.
 
+From there they go to standard error, to a file, or to syslog, in our own form or in that of the older servers
+(reference/thumbnailer section 13):
+
+    2026-11-21 22:51:15 warning: message (xid: a1)
     2026-11-21 22:51:15.123456 UTC [meta {"pid":17,"xid":"a1","className":"safelight.server"}] WARN: message
-
-Our own lines, gunicorn's and uvicorn's all go to one logger of the standard library, and from there to
-standard error, to the log file of a daemon, or to syslog.
 """
 
 import logging
@@ -35,6 +36,10 @@ LEVEL_NAMES = {
     logging.ERROR: "ERROR",
     logging.CRITICAL: "FATAL",
 }
+FACILITIES = (
+    *("auth", "authpriv", "cron", "daemon", "ftp", "kern", "lpr", "mail", "news", "syslog", "user", "uucp"),
+    *(f"local{number}" for number in range(8)),
+)
 SYSLOG_SOCKET_VARIABLE = "SAFELIGHT_SYSLOG_SOCKET"
 SYSLOG_SOCKET = "/dev/log"
 _REDIRECTED = (1, 2)
@@ -102,8 +107,8 @@ class LineFormatter(logging.Formatter):
         moment = datetime.fromtimestamp(record.created, UTC)
         return f"{moment:%Y-%m-%d %H:%M:%S.%f} UTC {self.body(record, {'pid': os.getpid()})}"
 
-    def body(self, record: logging.LogRecord, meta: dict[str, object]) -> str:
-        """What follows the time."""
+    def body(self, record: logging.LogRecord, meta: dict[str, object], *, named: bool = True) -> str:
+        """What follows the time. `named`: with the name of the level."""
         for xid in current_xid().values():
             meta["xid"] = xid
         meta["className"] = record.name
@@ -112,11 +117,24 @@ class LineFormatter(logging.Formatter):
         if error is not None:
             meta["exceptionClass"] = type(error).__name__
         level = LEVEL_NAMES.get(record.levelno, "ANY")
-        text = escape(mask(record.getMessage()))
-        line = f"[meta {msgspec.json.encode(_printable(meta)).decode()}] {level}: {text}"
-        return (
-            line if error is None else f"{line}\n{mask(''.join(traceback.format_exception(error)).rstrip())}"
-        )
+        text = (f"{level}: " if named else "") + escape(mask(record.getMessage()))
+        return f"[meta {msgspec.json.encode(_printable(meta)).decode()}] {text}{_trace(error)}"
+
+
+class PlainFormatter(logging.Formatter):
+    """`time level: text (xid: ...)`, and the backtrace below it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created, UTC)
+        level = "perf" if record.levelno == ANY else record.levelname.lower()
+        text = record.getMessage() + "".join(f" (xid: {xid})" for xid in current_xid().values())
+        error = record.exc_info[1] if record.exc_info else None
+        return f"{moment:%Y-%m-%d %H:%M:%S} {level}: {escape(mask(text))}{_trace(error)}"
+
+
+def _trace(error: BaseException | None) -> str:
+    """The lines below the line of an error."""
+    return "" if error is None else "\n" + mask("".join(traceback.format_exception(error)).rstrip())
 
 
 def _printable(meta: dict[str, object]) -> dict[str, object]:
@@ -125,18 +143,18 @@ def _printable(meta: dict[str, object]) -> dict[str, object]:
 
 
 class SyslogFormatter(LineFormatter):
-    """Without the time, which syslog adds, and with the pid in the identity instead of the meta."""
+    """Without time and level, which syslog knows, and with the pid in the identity instead of the meta."""
 
     def __init__(self, identity: str) -> None:
         super().__init__()
         self._identity = identity
 
     def format(self, record: logging.LogRecord) -> str:
-        return f"{self._identity}[{os.getpid()}]: {self.body(record, {})}"
+        return f"{self._identity}[{os.getpid()}]: {self.body(record, {}, named=False)}"
 
 
 class Syslog(SysLogHandler):
-    """Datagrams to the syslog of this machine. Raises: ConfigError when there is none."""
+    """Datagrams to the syslog of this machine. Raises: ConfigError when it or the facility does not exist."""
 
     priority_map = {  # noqa: RUF012 (as the base class has it)
         "DEBUG": "debug",
@@ -148,6 +166,8 @@ class Syslog(SysLogHandler):
     append_nul = False
 
     def __init__(self, identity: str, facility: str) -> None:
+        if facility not in FACILITIES:
+            raise ConfigError(f"No such syslog facility: LOG_{facility.upper()}")
         path = Path(os.environ.get(SYSLOG_SOCKET_VARIABLE, SYSLOG_SOCKET))
         if not path.is_socket():  # the base class would wait for it to appear
             raise ConfigError(f"cannot reach syslog: there is no socket '{path}'")
@@ -161,22 +181,22 @@ class Syslog(SysLogHandler):
         """A syslog that is being restarted must not fail requests; the next line connects again."""
 
 
-def stderr_handler() -> logging.Handler:
+def stderr_handler(formatter: logging.Formatter) -> logging.Handler:
     """Lines on standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter())
+    handler.setFormatter(formatter)
     return handler
 
 
 class LogFile(logging.FileHandler):
-    """The log file of a daemon, its standard output and error included. gunicorn reopens it on SIGUSR1.
+    """A log file, to which standard output and error go, too. gunicorn reopens it on SIGUSR1.
 
     A file that cannot be opened again, perhaps because the worker is another user now, is kept.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, formatter: logging.Formatter) -> None:
         super().__init__(path, "a", "utf-8", delay=True, errors="backslashreplace")
-        self.setFormatter(LineFormatter())
+        self.setFormatter(formatter)
 
     def take_standard_streams(self) -> None:
         """Open the file, and let standard output and error go there from now on."""

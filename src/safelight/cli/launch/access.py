@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 
-from safelight.cli.dropin.log import LOGGER
+from safelight.cli.launch.log import LOGGER
 from safelight.server.access import AccessLog
 from safelight.server.asgi import Scope
 

@@ -3,58 +3,81 @@
 from dataclasses import dataclass
 from struct import pack, unpack_from
 
+from safelight.image.cost import coefficient_bytes
 from safelight.image.formats import Buffer
+from safelight.image.geometry import Size
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF markers: ITU-T T.81, table B.1
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_SCAN = 0xDA
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 _EXIF = b"Exif\0\0"
 _ORIENTATION_TAG = 0x0112
 _SHORT = 3
+MOST_COMPONENTS = _INKS = 4
 _MAX_SEGMENTS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
-    """Stored size in pixels and EXIF orientation 1..8."""
+    """Stored size in pixels and EXIF orientation 1..8.
+
+    `coefficient_bytes`: for all coefficients, if they must be there before the first pixel: in progressive
+    files, and where not all components are in the first scan; else 0. `is_cmyk`: four components.
+    """
 
     width: int
     height: int
     orientation: int
+    coefficient_bytes: int = 0
+    is_cmyk: bool = False
 
 
 def read_header(data: Buffer) -> JpegHeader | None:
-    """Walk the segments up to the frame header. None when this is not a JPEG that we understand.
+    """Walk the segments up to the first scan. None when this is not a JPEG that we understand.
 
     Reads a few dozen bytes per segment, copies at most the EXIF one.
     """
     view = memoryview(data)
     position, orientation = 2, 1
+    frame: tuple[int, memoryview] | None = None
     for _ in range(_MAX_SEGMENTS):
         while position + 1 < len(view) and view[position] == 0xFF and view[position + 1] == 0xFF:
             position += 1  # fill bytes, T.81 B.1.1.2
         if position + 4 > len(view) or view[position] != 0xFF:
-            return None
+            break
         marker = view[position + 1]
         if marker in _STANDALONE:
             position += 2
             continue
         length = int.from_bytes(view[position + 2 : position + 4], "big")
         if length < 2:
-            return None
+            break
         body = view[position + 4 : position + 2 + length]
         if marker in _FRAMES:
-            return _frame(body, orientation)
-        if marker == 0xE1 and bytes(body[:6]) == _EXIF:
+            frame = frame or (marker, body)
+        elif marker == _SCAN:
+            return frame and _header(*frame, orientation, body[0] if body else 0)
+        elif marker == 0xE1 and bytes(body[:6]) == _EXIF:
             orientation = exif_orientation(bytes(body[6:])) or orientation
         position += 2 + length
-    return None
+    return frame and _header(*frame, orientation, 0)
 
 
-def _frame(body: memoryview, orientation: int) -> JpegHeader | None:
-    if len(body) < 6:
+def _header(marker: int, frame: memoryview, orientation: int, scanned: int) -> JpegHeader | None:
+    """What a frame header says (T.81 B.2.2); `scanned`: how many of its components are in the first scan."""
+    if len(frame) < 6:
         return None
-    height, width = unpack_from(">HH", body, 1)
-    return JpegHeader(width, height, orientation) if width and height else None
+    height, width = unpack_from(">HH", frame, 1)
+    if not width or not height:
+        return None
+    factors = [divmod(frame[start], 16) for start in range(7, min(len(frame), 6 + 3 * frame[5]), 3)]
+    is_whole = marker not in _PROGRESSIVE and scanned >= frame[5]
+    try:
+        kept = 0 if is_whole else coefficient_bytes(Size(width, height), factors)
+    except ValueError:
+        return None
+    return JpegHeader(width, height, orientation, kept, is_cmyk=frame[5] == _INKS)
 
 
 def exif_orientation(block: bytes) -> int | None:

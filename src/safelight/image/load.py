@@ -9,10 +9,11 @@ import pyvips
 from pyvips import Image, Source
 
 from safelight.errors import TooLarge, UnsupportedMedia
-from safelight.image import svg
+from safelight.image import cost, svg
+from safelight.image.cost import Decoding
 from safelight.image.formats import AVIF, EMPTY, JPEG, NO_DECODER, WEBP, Buffer, InputFormat, sniff
 from safelight.image.geometry import TOO_LARGE, Size, check_pixels
-from safelight.image.jpeg import read_header
+from safelight.image.jpeg import MOST_COMPONENTS, read_header
 from safelight.image.pillow import PillowSource
 from safelight.image.resize import size_of
 from safelight.image.settings import ImageSettings
@@ -57,6 +58,10 @@ class Decoder(Protocol):
     @property
     def smallest(self) -> Size:
         """The least that decoding can give; more pixels than are allowed make the input useless."""
+        ...
+
+    def weigh(self, need: Size) -> Decoding:
+        """What `decode(need)` would take, from the header and the figures measured in `cost`."""
         ...
 
     def decode(self, need: Size) -> Image:
@@ -133,6 +138,13 @@ class _VipsDecoder:
     def smallest(self) -> Size:
         return self.size
 
+    def weigh(self, need: Size) -> Decoding:
+        is_deep = self._image.format != "uchar"
+        whole_bytes = 0
+        if self._image.get_typeof("interlaced"):
+            whole_bytes = self._image.bands * (1 + is_deep)
+        return cost.of_decoding(self._format.name, self.size, self.size, whole_bytes, is_deep=is_deep)
+
     def decode(self, need: Size) -> Image:
         return self._checked(self._image)
 
@@ -181,6 +193,10 @@ class _ShrinkingDecoder(_VipsDecoder):
         )
         return max(fitting, default=1)
 
+    def _shrunk_size(self, need: Size) -> Size:
+        factor = self._factor(need)
+        return Size(-(-self.size.width // factor), -(-self.size.height // factor))
+
     def _shrunk(self, factor: int) -> Image:
         raise NotImplementedError
 
@@ -195,6 +211,8 @@ class _JpegDecoder(_ShrinkingDecoder):
         header = read_header(data)
         if header is None:
             super().__init__(data, JPEG, settings)
+            self._coefficient_bytes = cost.coefficient_bytes(self.size, [(1, 1)] * MOST_COMPONENTS)
+            self._is_cmyk = True  # for all we know
             return
         self._format = JPEG
         self._source = Source.new_from_memory(data)
@@ -203,6 +221,8 @@ class _JpegDecoder(_ShrinkingDecoder):
         self.size = Size(header.width, header.height)
         self.orientation = header.orientation
         self.has_alpha = False
+        self._coefficient_bytes = header.coefficient_bytes
+        self._is_cmyk = header.is_cmyk
 
     @property
     def smallest(self) -> Size:
@@ -213,6 +233,9 @@ class _JpegDecoder(_ShrinkingDecoder):
         with decoding():
             # Checked again as opened: that parser and libjpeg may disagree about a malicious file.
             return self._checked(self._open(shrink=self._factor(need)))
+
+    def weigh(self, need: Size) -> Decoding:
+        return Decoding(self._shrunk_size(need), held_bytes=self._coefficient_bytes, is_cmyk=self._is_cmyk)
 
     def _shrunk(self, factor: int) -> Image:
         return self._open(shrink=factor)
@@ -225,6 +248,10 @@ class _WebpDecoder(_ShrinkingDecoder):
 
     def __init__(self, data: Buffer, settings: ImageSettings) -> None:
         super().__init__(data, WEBP, settings)
+        self._whole_bytes = cost.webp_whole_bytes(bytes(data[:21]))
+
+    def weigh(self, need: Size) -> Decoding:
+        return cost.of_decoding(WEBP.name, self._shrunk_size(need), self.size, self._whole_bytes)
 
     def decode(self, need: Size) -> Image:
         check_pixels(*self.size, self._max_pixels)  # lossless files are decoded whole before they are scaled
@@ -246,9 +273,12 @@ class _SvgDecoder:
             inner = sniff(embedded)
             if inner.decoder == "svg":
                 raise UnsupportedMedia(NO_DECODER, detail="SVG inside SVG")
-            check_pixels(*open_input(embedded, settings).decoder.size, settings.max_pixels)
+            size = open_input(embedded, settings).decoder.size
+            check_pixels(*size, settings.max_pixels)
+            self._embedded_pixels += cost.pixels(size)
 
         self._settings = settings
+        self._embedded_pixels = 0
         self._document = svg.read_document(data, settings, check_image)
         self._source = Source.new_from_memory(self._document)
         with decoding():
@@ -259,11 +289,19 @@ class _SvgDecoder:
     def smallest(self) -> Size:
         return Size(1, 1)
 
+    def weigh(self, need: Size) -> Decoding:
+        scale = self._scale(need)
+        size = Size(int(self.size.width * scale) + 1, int(self.size.height * scale) + 1)
+        return cost.of_drawing(size, len(self._document), self._embedded_pixels)
+
     def decode(self, need: Size) -> Image:
-        scale = max(need.width / self.size.width, need.height / self.size.height)
+        scale = self._scale(need)
         check_pixels(self.size.width * scale, self.size.height * scale, self._settings.max_pixels)
         with decoding():
             return self._open(scale)
+
+    def _scale(self, need: Size) -> float:
+        return max(need.width / self.size.width, need.height / self.size.height)
 
     def _open(self, scale: float) -> Image:
         return pyvips.Operation.call("svgload_source", self._source, scale=scale, fail_on="error")
@@ -277,12 +315,17 @@ class _PillowDecoder:
 
     def __init__(self, data: Buffer, format_: InputFormat, settings: ImageSettings) -> None:
         self._source = PillowSource(data, format_, settings.max_pixels)
+        self._format = format_
+        self._input_bytes = len(data)
         self.size = self._source.size
         self.has_alpha = self._source.has_alpha
 
     @property
     def smallest(self) -> Size:
         return self.size
+
+    def weigh(self, need: Size) -> Decoding:
+        return cost.of_decoding_by_pillow(self._format.name, self.size, self._input_bytes)
 
     def decode(self, need: Size) -> Image:
         return self._source.decode()

@@ -15,9 +15,10 @@ import pyvips
 from pyvips import Image
 
 from safelight.errors import BadRequest, ImageError, SafelightError, TooLarge, UnsupportedMedia
-from safelight.image import pillow, warm
+from safelight.image import cost, pillow, warm
 from safelight.image.catalogue import BUILT_IN, Catalogue
 from safelight.image.colour import Colour, parse_colour
+from safelight.image.cost import NotGranted
 from safelight.image.counts import Counts, with_totals
 from safelight.image.edit import Context, apply_edit
 from safelight.image.formats import JPEG, Buffer
@@ -97,11 +98,14 @@ def thumbnail(
     specs: Sequence[ThumbnailSpec],
     settings: ImageSettings,
     catalogue: Catalogue = BUILT_IN,
+    *,
+    granted_bytes: int | None = None,
 ) -> Thumbnails:
     """Make every specified output from one decode of `data`, which must not change meanwhile.
 
-    Raises: UnsupportedMedia, TooLarge for the input as a whole. What fails for one specification only is an
-    entry of the result.
+    `granted_bytes`: memory that this may take, as `weigh` predicts it; None: any.
+    Raises: NotGranted, before anything is decoded; UnsupportedMedia, TooLarge for the input as a whole. What
+    fails for one specification only is an entry of the result.
     """
     run = Run(settings, catalogue)
     source = open_input(data, settings)
@@ -109,6 +113,8 @@ def thumbnail(
     virtual = virtual_size(source, specs, run)
     recipes = [_prepared(source, virtual, spec, run) for spec in specs]
     ready = [recipe for recipe in recipes if isinstance(recipe, Recipe)]
+    if granted_bytes is not None and (needed_bytes := weigh(len(data), source, ready, run)) > granted_bytes:
+        raise NotGranted(needed_bytes)
     made = _one(source, ready[0], run) if len(ready) == 1 else _several(source, ready, run)
     outputs = iter(made)
     return Thumbnails(
@@ -193,6 +199,49 @@ def _background(spec: ThumbnailSpec) -> Colour:
 def _stored(source: Input, size: Size) -> Size:
     """A size of the rotated image as a size of the stored one."""
     return size.swapped if source.turned else size
+
+
+# --- memory
+
+
+def weigh(input_bytes: int, source: Input, recipes: Sequence[Recipe], run: Run) -> int:
+    """Predict how many bytes of memory all of it will take, see `cost`."""
+    if not recipes:
+        return cost.BASE_BYTES + input_bytes
+    decoding_cost = source.decoder.weigh(largest([_need(source, recipe) for recipe in recipes]))
+    return cost.of_request(input_bytes, decoding_cost, [_making(source, recipe, run) for recipe in recipes])
+
+
+def _making(source: Input, recipe: Recipe, run: Run) -> cost.Making:
+    edited_size, edit_bytes = cost.of_edits(recipe.target, recipe.spec.edits, run.settings.max_pixels)
+    final, encoding = recipe.plan and recipe.plan.final, recipe.encoding
+    if final is None or encoding is None:
+        final, encoding = _foreseen(source, recipe, edited_size, run)
+    return cost.Making(
+        target=recipe.target,
+        final=final,
+        format_name=encoding and encoding.format.name,
+        quality=encoding and encoding.quality,
+        edit_bytes=edit_bytes,
+        is_streamed=_streams(source, recipe),
+        is_turned=source.orientation != 1,
+    )
+
+
+def _foreseen(source: Input, recipe: Recipe, edited_size: Size, run: Run) -> tuple[Size, Encoding | None]:
+    """Size and encoding of what will only be known after the edits, if they are what they seem to be."""
+    spec = recipe.spec
+    try:
+        encoding = parse_encoding(spec.format, spec.options, source.format, run.settings)
+        method = find_method(spec.method, run.catalogue.methods)
+        if method.plan is None:
+            return largest([recipe.wanted, edited_size]), encoding
+        with method_errors(method.name):
+            final = method.plan(edited_size, recipe.wanted, spec.options).final
+        check_pixels(*final, run.settings.max_pixels)
+        return final, encoding
+    except SafelightError:  # to be told when its turn comes
+        return edited_size, None
 
 
 # --- pixels

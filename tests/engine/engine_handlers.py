@@ -24,6 +24,7 @@ from pathlib import Path
 
 from safelight.engine import landlock, seccomp
 from safelight.errors import ImageError, SpecError, TooLarge, UnsupportedMedia
+from safelight.image.cost import NotGranted
 from safelight.image.result import ImageInfo, Thumbnail, Thumbnails
 from safelight.image.settings import ImageSettings
 from safelight.image.spec import ThumbnailSpec
@@ -41,9 +42,12 @@ class ScriptHandler:
     def warm_up(self) -> None:
         self.warm = True
 
-    def thumbnail(self, data: bytes | memoryview, specs: Sequence[ThumbnailSpec]) -> Thumbnails:
+    def thumbnail(
+        self, data: bytes | memoryview, specs: Sequence[ThumbnailSpec], granted_bytes: int | None = None
+    ) -> Thumbnails:
         verb, _, argument = bytes(data[:200]).partition(b" ")
         act = getattr(self, "do_" + verb.decode("ascii", "replace"), None)
+        self.granted_bytes = granted_bytes
         made = act(argument.decode()) if act else None
         text = made if isinstance(made, bytes) else hashlib.sha256(data).digest()
         return Thumbnails(INFO, tuple(self.output(spec, text) for spec in specs))
@@ -77,6 +81,14 @@ class ScriptHandler:
     def do_warm(self, argument: str) -> bytes:
         return str(self.warm).encode()
 
+    def do_need(self, argument: str) -> bytes:
+        """`need BYTES SECONDS`: take so much memory for so long, as a handler does that keeps its word."""
+        needed, seconds = argument.split()[:2]
+        if self.granted_bytes is not None and int(needed) > self.granted_bytes:
+            raise NotGranted(int(needed))
+        time.sleep(float(seconds))
+        return b"%d " % (self.granted_bytes or 0)
+
     def do_big(self, argument: str) -> bytes:
         return b"o" * int(argument)
 
@@ -105,10 +117,12 @@ class HostileHandler(ScriptHandler):
         self.hoard = []
         self.count = 0
 
-    def thumbnail(self, data: bytes | memoryview, specs: Sequence[ThumbnailSpec]) -> Thumbnails:
+    def thumbnail(
+        self, data: bytes | memoryview, specs: Sequence[ThumbnailSpec], granted_bytes: int | None = None
+    ) -> Thumbnails:
         self.count += 1
         self.data = data
-        return super().thumbnail(data, specs)
+        return super().thumbnail(data, specs, granted_bytes)
 
     # Deaths
 
@@ -200,10 +214,12 @@ class HostileHandler(ScriptHandler):
 class CrashesWhileAnswering(ScriptHandler):
     """Returns outputs that end the process when somebody looks at them."""
 
-    def thumbnail(self, data: bytes | memoryview, specs: Sequence[ThumbnailSpec]) -> Thumbnails:
+    def thumbnail(
+        self, data: bytes | memoryview, specs: Sequence[ThumbnailSpec], granted_bytes: int | None = None
+    ) -> Thumbnails:
         if bytes(data[:5]) == b"crash":
             return Thumbnails(INFO, _Bomb())
-        return super().thumbnail(data, specs)
+        return super().thumbnail(data, specs, granted_bytes)
 
 
 class _Bomb(tuple[Thumbnail, ...]):

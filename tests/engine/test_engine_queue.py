@@ -19,13 +19,9 @@ def filled(*texts: str) -> WaitingLine[str]:
 
 def test_first_in_first_out_urgent_before_all() -> None:
     waiting = filled("a", "b", "!c", "!d")
-    assert [waiting.next(only_urgent=False) for _ in range(5)] == ["!c", "!d", "a", "b", None]
-
-
-def test_only_urgent_ones_when_there_is_room_for_no_other() -> None:
-    waiting = filled("a", "!b")
-    assert [waiting.next(only_urgent=True) for _ in range(2)] == ["!b", None]
-    assert len(waiting) == 1
+    for text in ("!c", "!d", "a", "b"):
+        assert (waiting.first(), waiting.take()) == (text, text)
+    assert waiting.first() is None
 
 
 def test_leaving_and_coming_back_in_front() -> None:
@@ -59,7 +55,7 @@ def test_the_prediction_learns_and_forgets() -> None:
     waiting.join(2, "b", urgent=False)
     with pytest.raises(Busy) as caught:
         waiting.join(3, "c", urgent=False)
-    assert caught.value.retry_after_s == 6
+    assert caught.value.retry_after_s == 3  # half of the line
     for _ in range(100):
         waiting.served(0.01)
     waiting.join(3, "c", urgent=False)
@@ -69,3 +65,21 @@ def test_one_slow_item_among_fast_ones_closes_no_door() -> None:
     waiting = line()
     waiting.served(20)
     waiting.join(1, "a", urgent=False)
+
+
+def test_four_samples_are_half_believed_and_the_last_in_line_learn_of_it() -> None:
+    waiting = filled(*"abcdefgh")
+    for _ in range(4):
+        waiting.served(4)
+    assert waiting.predicted_wait_s(0) == pytest.approx(8 * 2)
+    assert waiting.take_hopeless() == ["h", "g", "f", "e", "d"]  # 3 x 2 s is within one and a half times 5 s
+    assert waiting.take_hopeless() == []
+    assert waiting.first() == "a"
+
+
+def test_who_is_next_is_never_without_hope() -> None:
+    waiting = filled("a", "b")
+    for _ in range(50):
+        waiting.served(100)
+    assert waiting.take_hopeless() == ["b"]
+    assert waiting.refusal().retry_after_s == 60

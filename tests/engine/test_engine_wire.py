@@ -37,8 +37,8 @@ def reply(**changed: object) -> bytes:
 @settings(deadline=None, max_examples=50)
 @given(st.lists(SPECS, max_size=4))
 def test_requests_round_trip(specs: list[ThumbnailSpec]) -> None:
-    request = wire.decode_request(wire.encode_request(5, "thumbnail", 9, specs))
-    assert request == wire.Request(5, "thumbnail", 9, specs)
+    order = wire.decode_order(wire.encode_order(wire.encode_request(5, "thumbnail", 9, specs), 77))
+    assert order == wire.Order(77, wire.Request(5, "thumbnail", 9, specs))
 
 
 def test_replies_round_trip() -> None:
@@ -50,6 +50,12 @@ def test_replies_round_trip() -> None:
     read = wire.thumbnails(answer, 3, ARENA)
     assert read.outputs[::2] == made.outputs[::2]
     assert isinstance(read.outputs[1], SpecError)
+
+
+def test_a_need_round_trips_and_stays_within_what_is_believed() -> None:
+    answer = wire.decode_reply(memoryview(wire.encode_need(7, 1000, 123)))
+    assert (answer.number, answer.needed_bytes, answer.failure, answer.source) == (7, 123, None, None)
+    assert wire.decode_reply(memoryview(wire.encode_need(7, 0, 1 << 70))).needed_bytes == wire.MAX_COUNT
 
 
 def test_outputs_are_copies() -> None:

@@ -21,8 +21,10 @@ class ImageHandler:
     def warm_up(self) -> None:
         warm_up(self._settings)
 
-    def thumbnail(self, data: bytes | memoryview, specs: Sequence[ThumbnailSpec]) -> Thumbnails:
-        return thumbnail(data, specs, self._settings, self._catalogue)
+    def thumbnail(
+        self, data: bytes | memoryview, specs: Sequence[ThumbnailSpec], granted_bytes: int | None = None
+    ) -> Thumbnails:
+        return thumbnail(data, specs, self._settings, self._catalogue, granted_bytes=granted_bytes)
 
     def identify(self, data: bytes | memoryview) -> ImageInfo:
         return identify(data, self._settings)

@@ -40,8 +40,13 @@ class Handler(Protocol):
         """Do once what would make the first request slow. Runs inside the jail, before any request."""
         ...
 
-    def thumbnail(self, data: bytes | memoryview, specs: Sequence[ThumbnailSpec]) -> Thumbnails:
-        """As `Engine.thumbnail`. `data` is read-only and gone when the call returns: keep no reference."""
+    def thumbnail(
+        self, data: bytes | memoryview, specs: Sequence[ThumbnailSpec], granted_bytes: int | None = None
+    ) -> Thumbnails:
+        """As `Engine.thumbnail`. `data` is read-only and gone when the call returns: keep no reference.
+
+        Raises: NotGranted, before anything is decoded, when more than `granted_bytes` of memory are needed.
+        """
         ...
 
     def identify(self, data: bytes | memoryview) -> ImageInfo:

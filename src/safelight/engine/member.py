@@ -23,7 +23,11 @@ Kind = Literal["thumbnail", "identify"]
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One request on its way. `started` and `deadline`: the loop's time, from when a worker has it."""
+    """One request on its way. `started` and `deadline`: the loop's time, from when a worker has it.
+
+    `joined`: the same clock. `needed_bytes`: memory that serving it takes, None before that is known.
+    `granted_bytes`: what it may take.
+    """
 
     number: int
     kind: Kind
@@ -31,7 +35,10 @@ class Job:
     message: bytes
     outputs: int
     urgent: bool
+    joined: float
     answer: "asyncio.Future[Thumbnails | ImageInfo]"
+    needed_bytes: int | None = None
+    granted_bytes: int = 0
     attempts: int = 0
     started: float = 0
     deadline: float = 0
@@ -96,14 +103,15 @@ class Member:
 
     def give(self, job: Job) -> None:
         """Hand over a job: bytes through the arena, a file as its descriptor. Raises: OSError, ValueError."""
+        order = wire.encode_order(job.message, job.granted_bytes)
         descriptor = job.image.fileno()
         self.arena.forget_beyond(job.image.size)
         if descriptor is None:
             if job.image.readinto(self.arena.body) != job.image.size:
                 raise OSError("cut short")
-            self._channel.send(job.message)
+            self._channel.send(order)
         else:
-            socket.send_fds(self._channel, [job.message], [descriptor])
+            socket.send_fds(self._channel, [order], [descriptor])
         self.job = job
         self.given += 1
 

@@ -4,6 +4,11 @@ There is one process more than `workers`, and ordinary jobs never occupy more th
 urgent job (a health check) finds a free process although everything else hangs, and when a worker dies the
 spare one takes its place while the next is forked. Idle processes are taken last in, first out, so the spare
 one is usually never touched and shares nearly all of its memory with the template.
+
+Ordinary jobs share a bounded amount of memory, see `memory.Grants`. Only a worker knows what a job takes,
+once it has read the header; before it decodes, it compares that with what came along with the job. If that is
+too little, it answers so, and the job goes back to the front of the line until there is enough. So nobody
+waits while holding something, the server parses no image, and a job within its share costs no more messages.
 """
 
 import asyncio
@@ -18,13 +23,17 @@ from safelight.engine.crew import Crew
 from safelight.engine.handling import DEFAULT_HANDLER
 from safelight.engine.inquest import Verdict
 from safelight.engine.member import Job, Kind, Member
-from safelight.engine.queue import WaitingLine
-from safelight.errors import Busy, ImageError, MemoryLimitExceeded, Timeout
+from safelight.engine.memory import Grants, default_limit_bytes
+from safelight.engine.queue import PATIENCE, WaitingLine
+from safelight.errors import Busy, ImageError, MemoryLimitExceeded, Timeout, TooLarge
+from safelight.image.cost import BASE_BYTES
 from safelight.image.result import ImageInfo, Thumbnails
 from safelight.image.settings import MEBIBYTE, ImageSettings
 from safelight.image.spec import ThumbnailSpec
 
 MAX_ATTEMPTS = 2
+IDLE_ADDRESS_SPACE_BYTES = 384 * MEBIBYTE
+"""Program and libraries of a worker: 320 MiB, measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,8 @@ class PoolLimits:
     `abandoned_timeout_s`: seconds that remain to a running job whose client has gone.
     `max_waiting`, `max_wait_s`: jobs in line, and predicted seconds in line, past which a new job is refused.
     `memory_bytes`: largest input, and largest sum of outputs, of one job.
+    `total_memory_bytes`: what all jobs in flight may take together, as far as it can be predicted; None: half
+    of what the machine or its control group has.
     `address_space_bytes`: what a worker may map, besides that.
     `recycle_rss_bytes`, `recycle_requests`: a worker with more private memory, or after so many jobs (and up
     to a tenth more, so that they do not all go at once), is replaced between jobs.
@@ -45,6 +56,7 @@ class PoolLimits:
     max_waiting: int = 256
     max_wait_s: float = 5
     memory_bytes: int = 128 * MEBIBYTE
+    total_memory_bytes: int | None = None
     address_space_bytes: int = 1024 * MEBIBYTE
     recycle_rss_bytes: int = 256 * MEBIBYTE
     recycle_requests: int = 5_000
@@ -56,7 +68,8 @@ class PoolStatus:
 
     `workers`: live processes, the spare one included. `restarts`: processes replaced, by reason: crash,
     memory, timeout, abandoned, protocol, template, rss, count, boot. `missing`: what this kernel or this user
-    denies to the jail; empty when it is complete.
+    denies to the jail; empty when it is complete. `admitted_bytes`: memory granted to the jobs in flight, of
+    `memory_limit_bytes`.
     """
 
     workers: int
@@ -65,6 +78,8 @@ class PoolStatus:
     requests: int
     restarts: Mapping[str, int]
     missing: Sequence[str]
+    admitted_bytes: int
+    memory_limit_bytes: int
 
 
 class PoolEngine:
@@ -80,8 +95,14 @@ class PoolEngine:
     ) -> None:
         self._workers = workers or len(os.sched_getaffinity(0))
         self._limits = limits or PoolLimits()
+        total_bytes = self._limits.total_memory_bytes
+        self._grants = Grants(default_limit_bytes() if total_bytes is None else total_bytes, self._workers)
         memory_bytes = self._limits.memory_bytes
-        boot = orders.Boot(handler, settings, memory_bytes, memory_bytes + self._limits.address_space_bytes)
+        # Should a prediction be wrong, the request fails before the machine does.
+        address_space_bytes = memory_bytes + min(
+            self._limits.address_space_bytes, IDLE_ADDRESS_SPACE_BYTES + self._grants.limit_bytes
+        )
+        boot = orders.Boot(handler, settings, memory_bytes, address_space_bytes)
         self._crew = Crew(
             boot,
             size=self._workers + 1,
@@ -137,6 +158,8 @@ class PoolEngine:
             requests=self._requests,
             restarts=dict(self._crew.restarts),
             missing=self._crew.missing,
+            admitted_bytes=self._admitted_bytes(),
+            memory_limit_bytes=self._grants.limit_bytes,
         )
 
     # One job
@@ -149,38 +172,68 @@ class PoolEngine:
         self._requests += 1
         if image.size > self._limits.memory_bytes:
             raise MemoryLimitExceeded
+        if _least_bytes(kind, image.size) > self._grants.limit_bytes:
+            raise self._beyond_limit(_least_bytes(kind, image.size))
         number = next(self._numbers)
         message = wire.encode_request(number, kind, image.size, specs)
-        job = Job(number, kind, image, message, len(specs), urgent, self._loop.create_future())
-        if self._crew.idle and self._has_room(urgent=urgent):
+        joined, answer = self._loop.time(), self._loop.create_future()
+        job = Job(number, kind, image, message, len(specs), urgent, joined, answer)
+        if self._crew.idle and self._line.first() is None and self._admit(job):
             self._give(self._crew.idle.pop(), job)
         else:
             self._line.join(number, job, urgent=urgent)
-            job.timer = self._loop.call_later(2 * self._limits.max_wait_s, self._give_up, job)
+            self._set_patience(job)
+            self._dispatch()
         try:
             return await job.answer
         except asyncio.CancelledError:
             self._abandon(job)
             raise
 
-    def _has_room(self, *, urgent: bool) -> bool:
-        """May such a job start, if a process is idle?"""
-        return urgent or sum(_is_ordinary(member.job) for member in self._crew.members) < self._workers
+    def _admit(self, job: Job) -> bool:
+        """May this job start, if a process is idle? Then it is granted memory."""
+        least_bytes = _least_bytes(job.kind, job.image.size)
+        if job.urgent:  # tiny, and needed most when there is no memory left
+            job.granted_bytes = self._grants.limit_bytes
+            return True
+        if len(self._ordinary_jobs()) >= self._workers:
+            return False
+        needed_bytes = least_bytes if job.kind == "identify" else job.needed_bytes
+        granted_bytes = self._grants.offer(self._admitted_bytes(), least_bytes, needed_bytes)
+        if granted_bytes is None:
+            return False
+        job.granted_bytes = granted_bytes
+        return True
+
+    def _ordinary_jobs(self) -> list[Job]:
+        """Those that workers have."""
+        jobs = (member.job for member in self._crew.members)
+        return [job for job in jobs if job is not None and not job.urgent]
+
+    def _admitted_bytes(self) -> int:
+        return sum(job.granted_bytes for job in self._ordinary_jobs())
 
     def _dispatch(self) -> None:
-        """Start jobs while there are idle processes and jobs that may have them."""
-        while self._crew.idle:
-            job = self._line.next(only_urgent=not self._has_room(urgent=False))
-            if job is None:
-                return
-            self._give(self._crew.idle.pop(), job)
+        """Start jobs in turn while there are idle processes and what the next one needs."""
+        while self._crew.idle and (job := self._line.first()) is not None and self._admit(job):
+            self._give(self._crew.idle.pop(), self._line.take())
+
+    def _return_to_line(self, job: Job) -> None:
+        """It has had its turn in vain."""
+        job.stop_timer()
+        job.started = 0
+        self._line.join_in_front(job.number, job, urgent=job.urgent)
+        self._set_patience(job)
+
+    def _set_patience(self, job: Job) -> None:
+        job.timer = self._loop.call_at(job.joined + PATIENCE * self._limits.max_wait_s, self._give_up, job)
 
     def _give(self, member: Member, job: Job) -> None:
         job.stop_timer()
         try:
             member.give(job)
         except (BrokenPipeError, ConnectionResetError):  # it has died idle; its end of file is on the way
-            self._line.join_in_front(job.number, job, urgent=job.urgent)
+            self._return_to_line(job)
             self._dispatch()
             return
         except (OSError, ValueError) as error:  # the file is closed already, or cannot be read
@@ -208,9 +261,9 @@ class PoolEngine:
         job.timer = self._loop.call_at(min(soon, job.deadline), self._expire, member, job)
 
     def _give_up(self, job: Job) -> None:
-        """The prediction was too good: somebody has waited twice as long as allowed."""
+        """The prediction was too good: somebody has waited longer than allowed."""
         self._line.leave(job.number)
-        job.fail(Busy("too many images are waiting"))
+        job.fail(self._line.refusal())
 
     def _expire(self, member: Member, job: Job) -> None:
         """The deadline of a running job: answer, kill, replace."""
@@ -227,8 +280,7 @@ class PoolEngine:
         elif job.attempts >= MAX_ATTEMPTS or not self._is_running:
             job.fail(ImageError("image processing failed", detail=verdict.how))
         elif not job.answer.done():
-            job.stop_timer()
-            self._line.join_in_front(job.number, job, urgent=job.urgent)
+            self._return_to_line(job)
             self._dispatch()
 
     # One answer
@@ -243,6 +295,10 @@ class PoolEngine:
             job.stop_timer()
         elif reply.failure is not None:
             job.fail(reply.failure.error())
+        elif reply.needed_bytes is not None:
+            self._reconsider(job, reply.needed_bytes)
+            self._release(member, reply)
+            return
         else:
             answer = _read(job, reply, member.arena.body)
             notes.report(wire.warnings(reply))
@@ -250,6 +306,22 @@ class PoolEngine:
             job.answer.set_result(answer)
         self._note_service(job)
         self._release(member, reply)
+
+    def _reconsider(self, job: Job, needed_bytes: int) -> None:
+        """A worker has read the header and wants more memory. Raises: ProtocolError if it has that much."""
+        if job.kind != "thumbnail" or needed_bytes <= job.granted_bytes or job.needed_bytes is not None:
+            raise wire.ProtocolError("wants memory that it has been granted")
+        if needed_bytes > self._grants.limit_bytes:
+            job.fail(self._beyond_limit(needed_bytes))
+        else:
+            job.needed_bytes = needed_bytes
+            self._return_to_line(job)
+
+    def _beyond_limit(self, needed_bytes: int) -> TooLarge:
+        needed, limit = -(-needed_bytes // MEBIBYTE), self._grants.limit_bytes // MEBIBYTE
+        return TooLarge(
+            f"image too large: it takes {needed} MiB of memory to process, {limit} MiB are allowed"
+        )
 
     def _release(self, member: Member, reply: wire.Reply) -> None:
         """A job is done: recycle the process or give it the next one."""
@@ -273,10 +345,13 @@ class PoolEngine:
     def _note_service(self, job: Job) -> None:
         if not job.urgent:
             self._line.served(self._loop.time() - job.started)
+            for hopeless in self._line.take_hopeless():
+                hopeless.fail(self._line.refusal())
 
 
-def _is_ordinary(job: Job | None) -> bool:
-    return job is not None and not job.urgent
+def _least_bytes(kind: Kind, input_bytes: int) -> int:
+    """Without so much memory no worker can even look at an input; some decoders copy it for its header."""
+    return BASE_BYTES + (2 if kind == "identify" else 1) * input_bytes
 
 
 def _read(job: Job, reply: wire.Reply, arena: memoryview) -> Thumbnails | ImageInfo:

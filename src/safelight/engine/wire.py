@@ -19,15 +19,17 @@ from safelight.image.result import ImageInfo, Thumbnail, Thumbnails
 from safelight.image.spec import ThumbnailSpec
 
 MAX_REQUEST_BYTES = 128 << 10  # a datagram; the kernel's default send buffer is 208 KiB
+MAX_ORDER_BYTES = MAX_REQUEST_BYTES + 64
 MAX_REPLY_BYTES = 128 << 10
 MAX_ERROR_CHARACTERS = 2_000
 MAX_OUTPUTS = 64
 MAX_NOTES = 16
+MAX_COUNT = 1 << 40
 
 _MimeType = Annotated[str, Meta(pattern=r"^[a-z]{1,16}/[A-Za-z0-9.+-]{1,64}\Z", max_length=81)]
 _Text = Annotated[str, Meta(max_length=MAX_ERROR_CHARACTERS)]
 _Side = Annotated[int, Meta(ge=0, le=1 << 31)]
-_Count = Annotated[int, Meta(ge=0, le=1 << 40)]
+_Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
 
 
 class Request(msgspec.Struct, array_like=True, frozen=True):
@@ -37,6 +39,20 @@ class Request(msgspec.Struct, array_like=True, frozen=True):
     kind: Literal["thumbnail", "identify"]
     size: int
     specs: list[ThumbnailSpec]
+
+
+class Order(msgspec.Struct, array_like=True, frozen=True):
+    """A request and the memory that serving it may take, by the prediction of `image.cost`."""
+
+    granted_bytes: int
+    request: Request
+
+
+class _Envelope(msgspec.Struct, array_like=True, frozen=True):
+    """An `Order` whose request is encoded already: it may be given more than once."""
+
+    granted_bytes: int
+    request: msgspec.Raw
 
 
 class Info(msgspec.Struct, array_like=True, frozen=True):
@@ -72,6 +88,7 @@ class Failure(msgspec.Struct, array_like=True, frozen=True, tag="failure"):
 class Reply(msgspec.Struct, array_like=True, frozen=True):
     """The answer to request `number`: either `failure`, or `source` and what the request asked for.
 
+    Or neither, and `needed_bytes`: give it again when that much memory is free; nothing has been decoded.
     `rss_bytes`: private memory of the worker, by its own account.
     """
 
@@ -82,6 +99,7 @@ class Reply(msgspec.Struct, array_like=True, frozen=True):
     outputs: Annotated[list[Output | Failure], Meta(max_length=MAX_OUTPUTS)]
     counts: dict[CountName, _Count] = {}
     notes: Annotated[list[_Text], Meta(max_length=MAX_NOTES)] = []
+    needed_bytes: _Count | None = None
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -92,7 +110,7 @@ class Hello(msgspec.Struct, frozen=True):
 
 
 _encoder = msgspec.json.Encoder()
-_request_decoder = msgspec.json.Decoder(Request)
+_order_decoder = msgspec.json.Decoder(Order)
 _reply_decoder = msgspec.json.Decoder(Reply)
 _hello_decoder = msgspec.json.Decoder(Hello)
 
@@ -116,9 +134,20 @@ def encode_request(
     return message
 
 
-def decode_request(message: bytes) -> Request:
+def encode_order(request: bytes, granted_bytes: int) -> bytes:
+    """A request as `encode_request` has made it, with what it may take."""
+    return _encoder.encode(_Envelope(granted_bytes, msgspec.Raw(request)))
+
+
+def decode_order(message: bytes) -> Order:
     """For the worker, which trusts the server."""
-    return _request_decoder.decode(message)
+    return _order_decoder.decode(message)
+
+
+def encode_need(number: int, rss_bytes: int, needed_bytes: int) -> bytes:
+    """The reply to a request that takes more memory than it may have."""
+    needed_bytes = min(needed_bytes, MAX_COUNT)
+    return _encoder.encode(Reply(number, rss_bytes, None, None, [], needed_bytes=needed_bytes))
 
 
 def encode_failure(number: int, rss_bytes: int, error: SafelightError) -> bytes:

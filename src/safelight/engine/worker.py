@@ -17,6 +17,7 @@ from safelight.engine import jail, notes, wire
 from safelight.engine.arena import Arena, Phase
 from safelight.engine.handling import Handler, as_image_error
 from safelight.errors import ImageError, SafelightError, TooLarge
+from safelight.image.cost import NotGranted
 from safelight.image.result import Thumbnail, Thumbnails
 
 
@@ -87,14 +88,15 @@ class _Worker:
     def serve(self) -> None:
         """Return when the server has closed its end."""
         while True:
-            message, descriptors, _, _ = socket.recv_fds(self._channel, wire.MAX_REQUEST_BYTES, 1)
+            message, descriptors, _, _ = socket.recv_fds(self._channel, wire.MAX_ORDER_BYTES, 1)
             if not message:
                 return
-            request = wire.decode_request(message)
+            order = wire.decode_order(message)
+            request = order.request
             try:
                 for descriptor in descriptors:
                     self._read_file(descriptor, request.size)
-                reply = self._work(request)
+                reply = self._work(request, order.granted_bytes)
             except SafelightError as error:
                 reply = wire.encode_failure(request.number, self._rss_bytes(), error)
             self._arena.phase = Phase.WAITING
@@ -112,7 +114,7 @@ class _Worker:
         if count != size:
             raise ImageError("image file was cut short", detail=f"{count} of {size} bytes")
 
-    def _work(self, request: wire.Request) -> bytes:
+    def _work(self, request: wire.Request, granted_bytes: int) -> bytes:
         data = self._arena.body[: request.size].toreadonly()
         self._arena.phase = Phase.DECODING
         try:
@@ -120,10 +122,12 @@ class _Worker:
                 seen = self._handler.identify(data)
                 return wire.encode_info(request.number, self._rss_bytes(), seen)
             with notes.collected(notes.WORKING) as said:
-                made = self._handler.thumbnail(data, request.specs)
+                made = self._handler.thumbnail(data, request.specs, granted_bytes)
             self._arena.phase = Phase.ANSWERING
             self._hand_over(made)
             return wire.encode_thumbnails(request.number, self._rss_bytes(), made, said)
+        except NotGranted as error:
+            return wire.encode_need(request.number, self._rss_bytes(), error.needed_bytes)
         except Exception as error:
             raise as_image_error(error) from error
 

@@ -1,122 +1,29 @@
-"""Every file in `examples/`, loaded without a warning and used as its comments say."""
+"""The examples that are written for files, used as their comments say; on S3 they do the same."""
 
 import base64
-import io
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 
 import numpy
 import pytest
-from PIL import Image
-from tally import Tally
+from example_support import DIGEST, EXAMPLES, PICTURE, SIZE, Ask, example, opened, picture
 
-from safelight.api import build, load_config
-from safelight.blob import MemoryBlob
-from safelight.engine.inline import InlineEngine
-from safelight.errors import SafelightError
-from safelight.image.settings import ImageSettings
-from safelight.model import Answer, Api, Request
-from safelight.run import run
-from safelight.server.errors import error_answer
+from safelight.api import load_config
 from safelight.signing import sign
-from safelight.uri import parse_query
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
-SIZE = (120, 80)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a client sees."""
-
-    status: int
-    content_type: str
-    cache_control: str | None
-    body: bytes
-
-    @property
-    def text(self) -> str:
-        return self.body.decode()
-
-    @property
-    def image(self) -> Image.Image:
-        return opened(self.body)
-
-
-def opened(data: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(data))
-
-
-def stored(path: str) -> Image.Image:
-    return opened(Path(path).read_bytes())
-
-
-Ask = Callable[..., Awaitable[Reply]]
-
-
-async def ask_api(api: Api, method: str, target: str, body: bytes = b"") -> Reply:
-    """One request, without a socket."""
-
-    async def read_body() -> MemoryBlob:
-        return MemoryBlob(body)
-
-    path, _, query = target.partition("?")
-    request = Request(method, path, query, parse_query(query), {})
-    found = api.match(request)
-    assert found is not None, f"no endpoint for {method} {target}"
-    try:
-        answer: Answer = await run(*found, request, read_body, 1 << 27)
-    except SafelightError as error:
-        answer = error_answer(error)
-    return Reply(answer.status, answer.content_type, answer.cache_control, answer.body.read())
-
-
-@pytest.fixture
-async def ask(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Ask]:
-    """Requests to the example that the test is about, its files in a directory of their own."""
-    monkeypatch.chdir(tmp_path)
-    name: str = request.param
-    engine = InlineEngine(ImageSettings(), workers=1)
-    api = build(load_config((EXAMPLES / name).read_text(), name), engine, Tally())
-    await engine.start()
-
-    async def ask(method: str, target: str, body: bytes = b"") -> Reply:
-        return await ask_api(api, method, target, body)
-
-    yield ask
-    await engine.close()
-
-
-def example(name: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("ask", [name], indirect=True)
-
-
-def picture(image_format: str = "JPEG") -> bytes:
-    """120 x 80 pixels, black on the left to red on the right."""
-    columns = numpy.tile(numpy.linspace(0, 255, SIZE[0]).astype("uint8"), (SIZE[1], 1))
-    pixels = numpy.dstack([columns, columns // 4, columns // 8])
-    data = io.BytesIO()
-    Image.fromarray(pixels).save(data, image_format, quality=95)
-    return data.getvalue()
-
-
-PICTURE = picture()
-DIGEST = sha256(PICTURE).hexdigest()[:16]
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.sdl")), ids=lambda path: path.name)
-def test_examples_load_without_a_complaint(path: Path) -> None:
+def test_examples_load_without_a_complaint(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("cache").mkdir()
     assert load_config(path.read_text(), path.name).warnings == ()
 
 
-def test_every_example_is_used_below() -> None:
-    used = Path(__file__).read_text()
+def test_every_example_is_used() -> None:
+    used = "".join(file.read_text() for file in Path(__file__).parent.glob("test_*.py"))
     assert [path.name for path in EXAMPLES.glob("*.sdl") if f'@example("{path.name}")' not in used] == []
 
 
@@ -129,7 +36,7 @@ def test_the_built_in_example_is_the_one_shown() -> None:
 async def test_example(ask: Ask) -> None:
     made = await ask("PUT", "/images", PICTURE)
     assert (made.status, made.text) == (200, f"{DIGEST}.jpg\r\n")
-    assert Path(f"images/{DIGEST}.jpg").read_bytes() == PICTURE
+    assert ask.place.read("images", f"{DIGEST}.jpg") == PICTURE
 
     original = await ask("GET", f"/images/{DIGEST}.jpg")
     assert (original.content_type, original.body) == ("image/jpeg", PICTURE)
@@ -145,7 +52,7 @@ async def test_example(ask: Ask) -> None:
     assert padded.image.convert("RGB").getpixel((30, 2)) == pytest.approx((0, 255, 0), abs=40)
 
     assert (await ask("DELETE", f"/images/{DIGEST}.jpg")).text == "OK\r\n"
-    assert not Path(f"images/{DIGEST}.jpg").exists()
+    assert ask.place.keys("images") == []
     assert (await ask("GET", f"/images/{DIGEST}.jpg")).status == 404
     assert (await ask("DELETE", f"/images/{DIGEST}.jpg")).status == 404
 
@@ -158,14 +65,14 @@ async def test_example_refuses(ask: Ask) -> None:
     assert (await ask("GET", f"/thumbnail/{DIGEST}.jpg/squeeze/60/60")).status == 400
     assert (await ask("GET", f"/thumbnail/{DIGEST}.jpg/fit/60/tall")).status == 400
     assert (await ask("GET", "/images/..%2F..%2Fetc%2Fpasswd")).status == 403
-    assert sorted(Path("images").iterdir()) == [Path(f"images/{DIGEST}.jpg")]
+    assert ask.place.keys("images") == [f"{DIGEST}.jpg"]
 
 
 @example("on-demand.sdl")
 async def test_on_demand(ask: Ask) -> None:
     made = await ask("PUT", "/v1/original", picture("PNG"))
     name = made.text.strip()
-    assert (made.status, Path(f"originals/{name}").exists()) == (200, True)
+    assert (made.status, ask.place.keys("originals")) == (200, [name])
     assert name.endswith(".jpg")
     small = await ask("GET", f"/v1/thumbnail/{name}/pad/100/100/background-color:red")
     assert (small.status, small.image.size, small.content_type) == (200, (100, 100), "image/jpeg")
@@ -176,19 +83,17 @@ async def test_on_demand(ask: Ask) -> None:
 async def test_classes(ask: Ask) -> None:
     made = await ask("PUT", "/thumbnail/search,brochure", PICTURE)
     assert made.content_type == "text/uri-list"
-    assert made.text.split("\r\n") == [
-        f"file:/{DIGEST}.jpg",
-        f"file:/{DIGEST}/search.jpg",
-        f"file:/{DIGEST}/brochure.jpg",
-        "",
-    ]
-    assert stored(f"pictures/{DIGEST}/search.jpg").size == (162, 162)
-    assert stored(f"pictures/{DIGEST}/brochure.jpg").size == (264, 264)
-    assert stored(f"originals/{DIGEST}.jpg").size == SIZE
+    keys = [f"{DIGEST}.jpg", f"{DIGEST}/search.jpg", f"{DIGEST}/brochure.jpg"]
+    assert made.addresses == [ask.place.url("pictures", key) for key in keys]
+    assert made.text.endswith("\r\n")
+    assert ask.stored("pictures", f"{DIGEST}/search.jpg").size == (162, 162)
+    assert ask.stored("pictures", f"{DIGEST}/brochure.jpg").size == (264, 264)
+    assert ask.stored("originals", f"{DIGEST}.jpg").size == SIZE
 
     named = await ask("PUT", "/thumbnail/original/shop/chair.jpg", PICTURE)
-    assert named.text.split() == [f"file:/shop/{DIGEST}/chair.jpg", f"file:/shop/{DIGEST}/chair-original.jpg"]
-    assert stored(f"pictures/shop/{DIGEST}/chair-original.jpg").size == SIZE
+    keys = [f"shop/{DIGEST}/chair.jpg", f"shop/{DIGEST}/chair-original.jpg"]
+    assert named.addresses == [ask.place.url("pictures", key) for key in keys]
+    assert ask.stored("pictures", keys[1]).size == SIZE
 
 
 @example("signed.sdl")
@@ -196,7 +101,7 @@ async def test_signed(ask: Ask) -> None:
     writing, links = "replace-me-secret-for-writing", "replace-me-secret-for-links"
     assert (await ask("PUT", "/images/cat.jpg", PICTURE)).status == 403
     assert (await ask("PUT", sign("/images/cat.jpg", links, "sha256"), PICTURE)).status == 403
-    assert not Path("images").exists()
+    assert ask.place.keys("images") == []
     assert (await ask("PUT", sign("/images/cat.jpg", writing, "sha256"), PICTURE)).text == "cat.jpg\r\n"
 
     later, earlier = int(time.time()) + 600, int(time.time()) - 1
@@ -212,14 +117,14 @@ async def test_signed(ask: Ask) -> None:
 @example("failover.sdl")
 async def test_failover(ask: Ask) -> None:
     await ask("PUT", "/pictures/2019/cat.jpg", PICTURE)
-    assert Path("fast-disk/2019/cat.jpg").read_bytes() == Path("archive/2019/cat.jpg").read_bytes() == PICTURE
+    assert [ask.place.read(root, "2019/cat.jpg") for root in ("fast-disk", "archive")] == [PICTURE] * 2
     assert (await ask("GET", "/small/2019/cat.jpg")).image.size == (200, 133)
-    Path("fast-disk/2019/cat.jpg").unlink()
+    ask.place.remove("fast-disk", "2019/cat.jpg")
     assert (await ask("GET", "/small/2019/cat.jpg")).image.size == (200, 133)
-    Path("archive/2019/cat.jpg").unlink()
+    ask.place.remove("archive", "2019/cat.jpg")
     missing = await ask("GET", "/small/2019/cat.jpg")
     assert missing.status == 404
-    assert [root in missing.text for root in ("fast-disk", "archive")] == [True, True]
+    assert [ask.place.name(root) in missing.text for root in ("fast-disk", "archive")] == [True, True]
 
 
 @example("data-uri.sdl")
@@ -230,17 +135,17 @@ async def test_data_uri(ask: Ask) -> None:
     assert len(data) < 1000
     kind, _, data = (await ask("PUT", "/icon", PICTURE)).text.partition(",")
     assert (kind, opened(base64.b64decode(data)).size) == ("data:image/png;base64", (32, 32))
-    assert not Path("icon").exists()
+    assert ask.place.keys("pictures") == ["cat.jpg"]
 
 
 @example("cdn.sdl")
 async def test_cdn(ask: Ask) -> None:
     made = await ask("PUT", "/upload", PICTURE)
-    assert made.text.split() == [
-        f"https://img.example.com/p/{DIGEST}/large.jpg",
-        f"https://img.example.com/p/{DIGEST}/small.webp",
+    assert made.addresses == [
+        ask.place.moved(f"https://img.example.com/p/{DIGEST}/large.jpg"),
+        ask.place.moved(f"https://img.example.com/p/{DIGEST}/small.webp"),
     ]
-    assert stored(f"delivered/{DIGEST}/small.webp").size == (240, 160)
+    assert ask.stored("delivered", f"{DIGEST}/small.webp").size == (240, 160)
     assert (await ask("PUT", "/upload/plain", PICTURE)).text == f"/p/{DIGEST}/large.jpg\r\n"
 
 

@@ -39,10 +39,10 @@ class Account:
 class Patience:
     """How long an object store may take, in seconds.
 
-    `connect_s`: to accept a connection. `silence_s`: without a byte, or to answer an upload, for which there
-    is a second more for each `slowest_upload_bytes`. `give_up_s`: no attempt begins later than this after the
-    first. `backoff_s`: before the second attempt, doubled for each further one, of which a random half is
-    taken off, so that waiting clients do not come back together.
+    `connect_s`: to accept a connection. `silence_s`: without a byte. `slowest_upload_bytes`: that an upload
+    gets on in a second. `give_up_s`: no attempt begins later than this after the first. `backoff_s`: before
+    the second attempt, doubled for each further one, of which a random half is taken off, so that waiting
+    clients do not come back together.
     """
 
     connect_s: float = 5
@@ -51,3 +51,7 @@ class Patience:
     give_up_s: float = 15
     backoff_s: float = 0.1
     max_backoff_s: float = 3
+
+    def upload_s(self, size: int) -> float:
+        """How long an upload of `size` bytes may take until it is answered."""
+        return self.silence_s + size / self.slowest_upload_bytes

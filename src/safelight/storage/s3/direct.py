@@ -27,8 +27,10 @@ class Direct:
         self._url = httpx.URL(url)
         self._region = region
         self._credentials = credentials
+        self._patience = patience
         timeout = httpx.Timeout(patience.silence_s, connect=patience.connect_s)
         self._http = httpx.AsyncClient(timeout=timeout)
+        self._upload_timeout = httpx.Timeout(None, connect=patience.connect_s)
 
     async def close(self) -> None:
         """Close its connections."""
@@ -63,8 +65,9 @@ class Direct:
         headers = {name: text for name, text in named.items() if text}
         await asyncio.to_thread(lambda: upload.data.sha256)
         with _translated():
-            response = await self._http.send(self._request("PUT", key, headers, upload.data))
-            await _check(response, key)
+            async with asyncio.timeout(self._patience.upload_s(upload.data.size)):
+                response = await self._http.send(self._request("PUT", key, headers, upload.data))
+                await _check(response, key)
         if "etag" not in response.headers:
             raise Unreachable(f"PUT {self._url} {key}: {response.status_code} without an ETag")
 
@@ -99,6 +102,7 @@ class Direct:
             self._url,
             headers=signed | unsigned,
             content=_chunks(body) if body.size else b"",
+            timeout=self._upload_timeout if method == "PUT" else httpx.USE_CLIENT_DEFAULT,
             extensions={"target": target.encode()},
         )
 
@@ -127,7 +131,7 @@ async def _check(response: httpx.Response, key: str) -> None:
 def _translated() -> Generator[None]:
     try:
         yield
-    except httpx.TimeoutException as error:
+    except (httpx.TimeoutException, TimeoutError) as error:
         raise Unreachable(repr(error), slow=True) from error
     except httpx.HTTPError as error:
         raise Unreachable(repr(error)) from error

@@ -89,9 +89,8 @@ class Library:
         attributes = {"Content-Type": upload.content_type, "Cache-Control": upload.cache_control}
         given: Any = {name: text for name, text in attributes.items() if text}
         store, content = self._upload_store(upload.acl), upload.data.buffer()
-        limit_s = self._patience.silence_s + upload.data.size / self._patience.slowest_upload_bytes
         with _translated():
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(self._patience.upload_s(upload.data.size)):
                 await obstore.put_async(store, key, content, attributes=given, use_multipart=False)
 
     async def delete(self, key: str) -> None:

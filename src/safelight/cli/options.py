@@ -37,6 +37,12 @@ _SERVER_OPTIONS = (
     option(
         "--limit-memory", type=_COUNT, default=128, metavar="MIB", help="Image data and body of one request."
     ),
+    option(
+        "--limit-total-memory",
+        type=_COUNT,
+        metavar="MIB",
+        help="All transforms at a time; default: half of what the machine or its control group has.",
+    ),
     option("--request-timeout", type=_SECONDS, default=60, metavar="S", help="One request, after its body."),
     option("--transform-timeout", type=_SECONDS, default=20, metavar="S", help="One job of an image worker."),
     option(
@@ -123,7 +129,12 @@ def host_settings(options: dict[str, Any]) -> HostSettings:
         options["transform_timeout"],
         options.get("thumbnailer", EMBEDDED),
         open_access_log(options["access_log_file"], options["syslog_facility"]),
+        _bytes_or_none(options["limit_total_memory"]),
     )
+
+
+def _bytes_or_none(mebibytes: int | None) -> int | None:
+    return None if mebibytes is None else mebibytes * MEBIBYTE
 
 
 def process_settings(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from safelight import __version__
 from safelight.engine.base import Engine
+from safelight.engine.memory import default_limit_bytes
 from safelight.engine.pool import PoolEngine, PoolLimits
 from safelight.image.settings import ImageSettings
 from safelight.model import Counters
@@ -25,7 +26,8 @@ class HostSettings:
     """How a server treats requests and images.
 
     `transform_timeout_s`: for one job of an image worker. `thumbnailer`: URL of the server that processes
-    images, or `embedded` for our own image workers.
+    images, or `embedded` for our own image workers. `total_memory_bytes`: for all transforms of the server at
+    a time; None: half of what the machine or its control group has.
     """
 
     app: AppSettings = field(default_factory=AppSettings)
@@ -33,6 +35,7 @@ class HostSettings:
     transform_timeout_s: float = 20
     thumbnailer: str = EMBEDDED
     access_log: AccessLog | None = None
+    total_memory_bytes: int | None = None
 
 
 def host(
@@ -65,7 +68,14 @@ def _engine(settings: HostSettings, seat: Seat) -> Engine:
         from safelight.engine.remote import RemoteEngine  # its HTTP client takes long to import
 
         return RemoteEngine(settings.thumbnailer, max_reply_bytes=settings.app.max_bytes)
-    limits = PoolLimits(transform_timeout_s=settings.transform_timeout_s, memory_bytes=settings.app.max_bytes)
+    total_bytes = settings.total_memory_bytes
+    if total_bytes is None:
+        total_bytes = default_limit_bytes()
+    limits = PoolLimits(
+        transform_timeout_s=settings.transform_timeout_s,
+        memory_bytes=settings.app.max_bytes,
+        total_memory_bytes=total_bytes // seat.http_workers,
+    )
     return PoolEngine(settings.images, workers=seat.image_workers, limits=limits)
 
 

@@ -43,7 +43,10 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class NamedImage:
-    """Image data and what is known about it; unknown facts are None. Sizes in pixels."""
+    """Image data and what is known about it; unknown facts are None. Sizes in pixels.
+
+    `modified`: Unix time of the last change of what is stored, where the data itself cannot tell.
+    """
 
     data: Blob
     mime_type: str | None = None
@@ -51,6 +54,7 @@ class NamedImage:
     height: int | None = None
     source: Location | None = None
     stored: Location | None = None
+    modified: float | None = None
 
 
 Facts = tuple[tuple[str, str], ...]

@@ -105,7 +105,8 @@ class ImageOutput:
 
     async def answer(self, state: RequestState) -> Answer:
         image = state.images[self.image_name]
-        return Answer(image.data, image.mime_type or UNKNOWN_TYPE, cache_control=self.cache_control)
+        content_type = image.mime_type or UNKNOWN_TYPE
+        return Answer(image.data, content_type, cache_control=self.cache_control, modified=image.modified)
 
 
 @output("output_data_uri_image")

@@ -9,11 +9,15 @@ from safelight.url import Url
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a storage holds under a key, and the URL that clients are given for it."""
+    """What a storage holds under a key, and the URL that clients are given for it.
+
+    `modified`: Unix time of the last change, None when only the data can tell, or nobody.
+    """
 
     data: Blob
     url: Url
     content_type: str | None = None
+    modified: float | None = None
 
 
 class Storage(Protocol):

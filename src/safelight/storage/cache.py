@@ -1,7 +1,8 @@
 """Copies of stored objects on disk, in the format of httpimagestore's S3 object cache (reference 6.5).
 
 A file is the length of its head (4 bytes, little-endian), the head, then the data up to the end of the file.
-The head is a MessagePack map with string keys; ours are `content_type`, `private_url` and `public_url`.
+The head is a MessagePack map with string keys; ours are `content_type`, `private_url`, `public_url` and
+`modified`, a Unix time that the older server does not know.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import os
 import struct
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +36,7 @@ _IN_MEMORY_BYTES = 1 << 16
 
 _Head = dict[str, msgspec.Raw]
 _head = msgspec.msgpack.Decoder(_Head)
+_time = msgspec.msgpack.Decoder(float)
 _log = structlog.get_logger("safelight.storage")
 
 
@@ -133,7 +135,9 @@ class ObjectCache:
 
     def _write(self, address: str, stored: Stored, url_key: UrlKey, replaced: bool) -> None:
         head = {} if replaced else self._kept_head(address)
-        ours = {"content_type": stored.content_type, url_key: str(stored.url)}
+        ours: dict[str, object] = {"content_type": stored.content_type, url_key: str(stored.url)}
+        if stored.modified is not None:
+            ours["modified"] = stored.modified
         encoded = msgspec.msgpack.encode({**head, **ours})
         try:
             start = MemoryBlob(_LENGTH.pack(len(encoded)) + encoded)
@@ -189,7 +193,7 @@ class CachedStorage:
             return found
         with self._cache.watched(address) as watch:
             fetched = await self._inner.get(key, max_bytes)
-            stored = Stored(fetched.data, _as_cached(fetched.url), fetched.content_type)
+            stored = replace(fetched, url=_as_cached(fetched.url))
             await self._cache.keep(address, stored, self._url_key, watch, replaced=False)
         return stored
 
@@ -266,13 +270,13 @@ def _stored(descriptor: int, url_key: UrlKey) -> Stored | None:
     """
     try:
         head, start = _read_head(descriptor)
-        url, content_type = _url(head, url_key), _content_type(head)
+        url, content_type, modified = _url(head, url_key), _content_type(head), _modified(head)
+        if url is None or "content_type" not in head:
+            return None
         size = os.fstat(descriptor).st_size - start
-        if url is not None and "content_type" in head and size > _IN_MEMORY_BYTES:
-            return Stored(_TailBlob(os.dup(descriptor), start, size), url, content_type)
-        if url is not None and "content_type" in head:
-            return Stored(MemoryBlob(os.pread(descriptor, size, start)), url, content_type)
-        return None
+        if size > _IN_MEMORY_BYTES:
+            return Stored(_TailBlob(os.dup(descriptor), start, size), url, content_type, modified)
+        return Stored(MemoryBlob(os.pread(descriptor, size, start)), url, content_type, modified)
     finally:
         os.close(descriptor)
 
@@ -309,6 +313,14 @@ def _content_type(head: _Head) -> str | None:
     if text is not None and not (text.isascii() and text.isprintable()):
         raise _Damaged("content_type holds characters that no header may hold")
     return text
+
+
+def _modified(head: _Head) -> float | None:
+    """Raises: _Damaged."""
+    try:
+        return _time.decode(head["modified"]) if "modified" in head else None
+    except msgspec.DecodeError as error:
+        raise _Damaged(f"modified: {error}") from error
 
 
 def _text_value(head: _Head, key: str) -> str | None:

@@ -56,6 +56,7 @@ class _Content:
 
     data: Blob
     content_type: str | None
+    modified: float | None
 
 
 class _Larger(Exception):
@@ -178,7 +179,8 @@ class Bucket:
         content = await self._shared(full_key, max_bytes, partial(self._download, key, full_key, max_bytes))
         if content.data.size > max_bytes:
             raise MemoryLimitExceeded
-        return Stored(content.data, await self._url(full_key), content.content_type)
+        url = await self._url(full_key)
+        return Stored(content.data, url, content.content_type, content.modified)
 
     async def put(self, key: str, data: Blob, content_type: str | None = None) -> Url:
         """See `Storage.put`: one PUT request, acknowledged by the store."""
@@ -186,8 +188,9 @@ class Bucket:
         if full_key.endswith("/") and not self._client.account.endpoint.is_aws:
             # SeaweedFS makes a directory of it, drops the data and says 200
             raise BadRequest(f"S3 key '{key}' refused: nothing can be stored under a name that ends in '/'")
-        if content_type is None:
+        if content_type is None or not _fits_header(content_type):
             _log.warning(f"storing '{key}' in S3 bucket '{self._name}' without a content type")
+            content_type = None
         upload = Upload(data, content_type, self._cache_control, "public-read" if self._public else "private")
         try:
             await self._attempts(key, full_key, lambda transport: self._upload(transport, full_key, upload))
@@ -249,7 +252,7 @@ class Bucket:
                     await spool.add(piece)
                 if size != found.size:
                     raise Unreachable(f"only {size} of {found.size} bytes of '{full_key}' arrived")
-                return _Content(await spool.finish(), found.content_type)
+                return _Content(await spool.finish(), found.content_type, found.modified)
             finally:
                 spool.close()
 
@@ -339,6 +342,11 @@ class Bucket:
             return url
         query = signature.private_query(account, name, full_key, url, region, time.time())
         return replace(url, query=query)
+
+
+def _fits_header(text: str) -> bool:
+    """Whether all clients can send `text` in a header."""
+    return text.isascii() and text.isprintable()
 
 
 def _may_pass(failure: TransportError) -> bool:

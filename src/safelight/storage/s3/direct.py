@@ -7,10 +7,12 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import asynccontextmanager, contextmanager
+from email.utils import parsedate_to_datetime
 
 import httpx
 
 from safelight.blob import CHUNK_BYTES, EMPTY, Blob
+from safelight.errors import StorageError
 from safelight.storage.s3.account import Credentials, Patience
 from safelight.storage.s3.address import escape_key
 from safelight.storage.s3.signature import headers_v4
@@ -44,7 +46,8 @@ class Direct:
             with _translated():
                 await _check(response, key)
             size = int(response.headers.get("content-length", "0"))
-            yield Found(size, response.headers.get("content-type"), _pieces(response))
+            modified = _unix_time(response.headers.get("last-modified"))
+            yield Found(size, response.headers.get("content-type"), modified, _pieces(response))
         finally:
             await response.aclose()
 
@@ -107,6 +110,13 @@ class Direct:
         )
 
 
+def _unix_time(date: str | None) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp() if date else None
+    except ValueError:
+        return None
+
+
 async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     with _translated():
         async for piece in response.aiter_raw():
@@ -114,8 +124,12 @@ async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
 
 
 async def _chunks(body: Blob) -> AsyncIterator[bytes]:
+    """Raises: StorageError when the file of `body` has become shorter."""
     for offset in range(0, body.size, CHUNK_BYTES):
-        yield body.read_at(offset, CHUNK_BYTES)
+        piece = body.read_at(offset, CHUNK_BYTES)
+        if len(piece) != min(CHUNK_BYTES, body.size - offset):
+            raise StorageError("the data to store was cut short", detail=f"within {body.size} bytes")
+        yield piece
 
 
 async def _check(response: httpx.Response, key: str) -> None:

@@ -9,12 +9,15 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
+from mmap import mmap
 from typing import TYPE_CHECKING, Any
 
 import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
+from safelight.blob import Blob
+from safelight.errors import StorageError
 from safelight.storage.s3.account import Credentials, Patience
 from safelight.storage.s3.transport import Found, Refused, TransportError, Unreachable, Upload, refusal
 
@@ -73,7 +76,8 @@ class Library:
     async def get(self, key: str) -> AsyncGenerator[Found]:
         with _translated():
             result = await obstore.get_async(self._store, key)
-        yield Found(result.meta["size"], result.attributes.get("Content-Type"), _pieces(result))
+        modified = result.meta["last_modified"].timestamp()
+        yield Found(result.meta["size"], result.attributes.get("Content-Type"), modified, _pieces(result))
 
     async def exists(self, key: str) -> bool:
         try:
@@ -88,7 +92,7 @@ class Library:
     async def put(self, key: str, upload: Upload) -> None:
         attributes = {"Content-Type": upload.content_type, "Cache-Control": upload.cache_control}
         given: Any = {name: text for name, text in attributes.items() if text}
-        store, content = self._upload_store(upload.acl), upload.data.buffer()
+        store, content = self._upload_store(upload.acl), await _whole(upload.data)
         with _translated():
             async with asyncio.timeout(self._patience.upload_s(upload.data.size)):
                 await obstore.put_async(store, key, content, attributes=given, use_multipart=False)
@@ -126,6 +130,17 @@ def _provider(credentials: Credentials) -> Any:
         }
 
     return provide
+
+
+async def _whole(data: Blob) -> bytes | mmap:
+    """The content of `data`; of a file of somebody else it is a copy, made in a thread.
+
+    Raises: StorageError when that file has become shorter.
+    """
+    content = data.buffer() if data.fileno() is None else await asyncio.to_thread(data.buffer)
+    if len(content) != data.size:
+        raise StorageError("the data to store was cut short", detail=f"{len(content)} of {data.size} bytes")
+    return content
 
 
 async def _pieces(result: "GetResult") -> AsyncIterator[bytes]:

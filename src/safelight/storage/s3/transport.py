@@ -55,10 +55,11 @@ def _found(pattern: re.Pattern[str], body: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An object whose content is on its way. `size` in bytes."""
+    """An object whose content is on its way. `size` in bytes, `modified` as Unix time."""
 
     size: int
     content_type: str | None
+    modified: float | None
     pieces: AsyncIterator[bytes]
 
 
@@ -81,6 +82,8 @@ class Transport(Protocol):
 
     async def exists(self, key: str) -> bool: ...
 
-    async def put(self, key: str, upload: Upload) -> None: ...
+    async def put(self, key: str, upload: Upload) -> None:
+        """Raises also: StorageError when the data was cut short."""
+        ...
 
     async def delete(self, key: str) -> None: ...

@@ -102,7 +102,8 @@ class Fetch:
         with self._about:
             stored = await self._storage.get(path, state.images.budget.remaining)
         location = Location(path, stored.url)
-        state.images.load(self._image_name, NamedImage(stored.data, stored.content_type, source=location))
+        image = NamedImage(stored.data, stored.content_type, source=location, modified=stored.modified)
+        state.images.load(self._image_name, image)
         self._resources.counters.add(self._counter)
         self._resources.counters.add(f"{self._counter}_bytes", stored.data.size)
 

@@ -1,5 +1,6 @@
 """What the statements about S3 objects have in common."""
 
+from collections.abc import Iterator
 from functools import partial
 
 from safelight.blob import Blob
@@ -41,6 +42,11 @@ class CachedObject(InBucket):
         help="most that the cache directory may hold; the least recently used objects go first",
         example="10GiB",
     )
+
+    def check(self) -> Iterator[str]:
+        if self.cache_control and not (self.cache_control.isascii() and self.cache_control.isprintable()):
+            yield "'cache-control' holds characters that no header may hold, as a line end"
+        yield from super().check()
 
 
 def read_storage(declared: CachedObject, resources: Resources) -> Storage:

@@ -149,6 +149,14 @@ def test_accounts_by_name(serve, seaweed, own_seaweed, bucket):
     assert api.get("/new/x").error_status == 404
 
 
+@pytest.mark.parametrize("written", ['s3 "archive"', 's3 name="archive"', 's3 "archive" name="archive"'])
+def test_a_name_may_be_a_value_or_an_attribute(serve, written):
+    (declared,) = serve(f'{written} key="K" secret="S"').config.statements
+    assert (declared.client_name, declared.name, declared.name_attribute) == ("archive",) * 3
+    with pytest.raises(ConfigError, match="two names are given: 'archive' and 'other'"):
+        serve('s3 "archive" name="other" key="K" secret="S"')
+
+
 def test_an_account_that_nobody_defined(serve, seaweed):
     """The author is told where; requests get the 500."""
     api = serve(f"""{account(seaweed, "archive")}{PATHS}put {{

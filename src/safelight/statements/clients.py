@@ -1,9 +1,11 @@
 """`thumbnailer` and `s3`: the services that endpoints use."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import cast
 
+from safelight.config.declaring import Declaring
 from safelight.config.kind import Duration
 from safelight.config.spec import Statement, attribute, value
 from safelight.config.tag import Tag
@@ -83,6 +85,12 @@ s3 "archive" key="AKIDARCHIVE" secret="SECRETARCHIVE" endpoint="https://s3.examp
     )
 
     @classmethod
+    def declare(cls, tag: Tag, declaring: Declaring) -> "S3 | None":
+        """Wherever its name is written, both fields have it."""
+        declared = super().declare(tag, declaring)
+        return declared and replace(declared, name=declared.client_name, name_attribute=declared.client_name)
+
+    @classmethod
     def slot(cls, tag: Tag) -> tuple[str, object]:
         return "s3", tag.values[0] if tag.values else tag.attributes.get("name") or ""
 
@@ -93,6 +101,9 @@ s3 "archive" key="AKIDARCHIVE" secret="SECRETARCHIVE" endpoint="https://s3.examp
             for name in ("key", "secret"):
                 if getattr(self, name) is None:
                     yield f"expected '{name}' attribute to be set"
+        for name, text in self._header_texts():
+            if text and not (text.isascii() and text.isprintable()):
+                yield f"'{name}' holds characters that no header may hold, as a line end"
         try:
             endpoint_of(self._endpoint(), self.ssl, self.style)
         except ValueError as error:
@@ -127,6 +138,14 @@ s3 "archive" key="AKIDARCHIVE" secret="SECRETARCHIVE" endpoint="https://s3.examp
             self.url_expires or longest,
         )
 
+    def _header_texts(self) -> Iterator[tuple[str, str | None]]:
+        """What goes into headers of requests, also from the environment."""
+        credentials = self._credentials()
+        if credentials:
+            yield "key", credentials.key_id
+            yield "session-token", credentials.session_token
+        yield "region", self.region or _environment("AWS_REGION", "AWS_DEFAULT_REGION")
+
     def _credentials(self) -> Credentials | None:
         """Those of the statement, else those of the environment; never half of each."""
         if self.key and self.secret:
@@ -138,11 +157,6 @@ s3 "archive" key="AKIDARCHIVE" secret="SECRETARCHIVE" endpoint="https://s3.examp
 
     def _endpoint(self) -> str | None:
         return self.endpoint or _environment("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-
-
-def accounts(statements: Iterable[S3]) -> Mapping[str, Account]:
-    """The accounts by name."""
-    return {statement.client_name: statement.account() for statement in statements}
 
 
 def _environment(*names: str) -> str | None:

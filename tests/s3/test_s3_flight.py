@@ -75,12 +75,14 @@ async def test_who_leaves_harms_nobody(
     assert len(proxy.requests) == 1
 
 
+async def begin_to_answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A thousandth of an object of a megabyte."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\nETag: e\r\n"
+    writer.write(head + b"Last-Modified: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n" + b"x" * 1000)
+
+
 @KEYS
 async def test_a_download_that_nobody_wants_any_more_is_stopped(clients: Clients, key: str) -> None:
-    async def begin_to_answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\nETag: e\r\n"
-        writer.write(head + b"Last-Modified: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n" + b"x" * 1000)
-
     async with serving(begin_to_answer) as store:
         storage = clients(store.url).bucket("bucket")
         tasks = [asyncio.create_task(content(storage, key)) for _ in range(3)]
@@ -163,3 +165,11 @@ async def test_what_is_too_large_is_asked_for_once_and_not_received(
         with pytest.raises(MemoryLimitExceeded):
             await content(storage, key, 1000)
     assert len(proxy.requests) == 3
+
+
+@KEYS
+async def test_a_download_that_is_too_large_is_stopped(clients: Clients, key: str) -> None:
+    async with serving(begin_to_answer) as store:
+        with pytest.raises(MemoryLimitExceeded):
+            await content(clients(store.url).bucket("bucket"), key, 1000)
+        await store.until_left()

@@ -65,6 +65,12 @@ class Nginx:
         """Its error log, from level notice on."""
         return (self.directory / "stderr").read_text()
 
+    def use(self, old: str, new: str) -> None:
+        """Change the configuration and have it read again."""
+        file = self.directory / "nginx.conf"
+        file.write_text(adapted(file.read_text(), {old: new}))
+        self.process.send_signal(signal.SIGHUP)
+
     def stop(self) -> None:
         """Ask it to end. Checks that it took its configuration without a warning, and had no fault since."""
         self.process.send_signal(signal.SIGQUIT)

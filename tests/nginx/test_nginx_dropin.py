@@ -1,6 +1,7 @@
 """The older documentation's set-up: `httpimagestore` on a Unix socket, behind the nginx.conf given there."""
 
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,7 +39,8 @@ get "v1" "thumbnail" ":path" ":operation" ":width" ":height" ":options?" {
 @pytest.fixture
 def store(places: Path) -> Iterator[Path]:
     """Started as documented, but for a prefix to all paths, and users that this machine has."""
-    root = places / "root"
+    root = Path(tempfile.mkdtemp(dir=places))
+    root.chmod(0o755)
     for directory in ("var/run/httpimagestore", "var/log/httpimagestore", "var/log/nginx", "etc/nginx"):
         (root / directory).mkdir(parents=True)
     (root / "images").mkdir(mode=0o777)
@@ -46,7 +48,7 @@ def store(places: Path) -> Iterator[Path]:
     (root / "etc/httpimagestore.conf").write_text(CONFIGURATION.replace("ROOT", str(root / "images")))
     (root / "etc/nginx/mime.types").write_text("types { image/jpeg jpg; }")
     words = START.replace("--user httpimagestore", f"--user {other_user()}").split()
-    commands = Commands(places)
+    commands = Commands(root)
     done = commands.run(
         *(f"{root}{word}" if word.startswith("/") else word for word in words[1:]), program=PROGRAM
     )
@@ -56,21 +58,31 @@ def store(places: Path) -> Iterator[Path]:
     commands.stop_all()
 
 
+OLDER = {
+    "proxy_http_version\t\t\t1.1;": "",
+    "proxy_set_header Connection\tclose;": "",
+    "client_body_buffer_size\t\t256k": "client_body_buffer_size\t\t16m",
+    "proxy_read_timeout\t\t\t310s": "proxy_read_timeout\t\t\t120s",
+}
+"""What makes the configuration that of the older documentation again."""
+
+
+@pytest.mark.parametrize("changes", [{}, OLDER], ids=["current", "older"])
 def test_the_nginx_configuration_of_the_older_documentation(
-    store: Path, places: Path, running: Callable[[Nginx], Nginx]
+    store: Path, places: Path, running: Callable[[Nginx], Nginx], changes: dict[str, str]
 ) -> None:
     (port,) = free_ports(1)
     text = adapted(
-        (PACKAGING / "httpimagestore.conf").read_text(),
+        adapted((PACKAGING / "httpimagestore.conf").read_text(), changes),
         {
             "user  nginx;": f"daemon off; {user_directive()}",
             "*:3000": f"127.0.0.1:{port}",
             "/etc/": f"{store}/etc/",
             "/var/": f"{store}/var/",
+            "http {": "http {\nproxy_temp_path proxy; client_body_temp_path body;",
         },
     )
-    text = adapted(text, {"http {": "http {\nproxy_temp_path proxy; client_body_temp_path body;"})
-    nginx = running(start_nginx(places / "dropin", text, port))
+    nginx = running(start_nginx(store / "nginx", text, port))
     with httpx.Client(base_url=nginx.url, timeout=TIMEOUT_S) as client:
         stored = client.put("/v1/original", content=photo_p())
         assert stored.text.endswith(".jpg\r\n")

@@ -292,3 +292,34 @@ async def test_reloads_under_load_fail_no_request(
         statuses = [status for found in await asyncio.gather(*clients) for status in found]
     assert set(statuses) == {200}
     assert len(statuses) > 30
+
+
+async def test_another_server_takes_over_without_a_gap(
+    servers: Servers, places: Path, running: Callable[[Nginx], Nginx]
+) -> None:
+    """A second one beside the first, on the same data; then nginx is told, and the first one stopped."""
+    first = servers.start(STORE, "--workers", "1", listen=(f"unix:{places}/first.sock",))
+    nginx = running(start_site(places / "moving", f"unix:{places}/first.sock"))
+    photo = (DATA / "coffee.jpg").read_bytes()
+    asks: list[Ask] = [
+        lambda client: client.put("/files/new", content=photo),
+        lambda client: client.get("/slow/cup"),
+    ]
+    done = asyncio.Event()
+    async with httpx.AsyncClient(base_url=nginx.url, timeout=TIMEOUT_S) as client:
+        await client.put("/files/cup", content=photo)
+        clients = [asyncio.create_task(keep_asking(client, ask, done)) for ask in asks * 2]
+        command = "--workers", "1", "--access-log-file", str(places / "second.log")
+        listen = (f"unix:{places}/second.sock",)
+        await asyncio.to_thread(servers.start, STORE, *command, directory=first.directory, listen=listen)
+        nginx.use(f"unix:{places}/first.sock fail", f"unix:{places}/second.sock fail")
+        log = places / "second.log"
+        deadline = time.monotonic() + TIMEOUT_S
+        while "/slow/cup" not in log.read_text():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        first.process.terminate()
+        assert await asyncio.to_thread(first.process.wait, TIMEOUT_S) == 0
+        done.set()
+        statuses = [status for found in await asyncio.gather(*clients) for status in found]
+    assert set(statuses) == {200}

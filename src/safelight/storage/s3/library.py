@@ -6,7 +6,7 @@ see `expressible`.
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from mmap import mmap
@@ -77,7 +77,13 @@ class Library:
         with _translated():
             result = await obstore.get_async(self._store, key)
         modified = result.meta["last_modified"].timestamp()
-        yield Found(result.meta["size"], result.attributes.get("Content-Type"), modified, _pieces(result))
+        size, content_type = result.meta["size"], result.attributes.get("Content-Type")
+        pieces = _pieces(result)
+        del result  # the connection is closed with the last reference, and tracebacks hold this frame
+        try:
+            yield Found(size, content_type, modified, pieces)
+        finally:
+            await pieces.aclose()
 
     async def exists(self, key: str) -> bool:
         try:
@@ -143,7 +149,7 @@ async def _whole(data: Blob) -> bytes | mmap:
     return content
 
 
-async def _pieces(result: "GetResult") -> AsyncIterator[bytes]:
+async def _pieces(result: "GetResult") -> AsyncGenerator[bytes]:
     with _translated():
         if result.meta["size"] <= PIECE_BYTES:
             yield bytes(await result.bytes_async())

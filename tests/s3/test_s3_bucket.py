@@ -11,8 +11,8 @@ from fault_proxy import Answer, FaultProxy
 from s3_clients import Clients, content, put
 from s3_servers import ADMIN, READER, Credentials, S3Server
 
-from safelight.blob import Blob, MemoryBlob
-from safelight.errors import BadRequest, Forbidden, S3AccessDenied
+from safelight.blob import Blob, FileBlob, MemoryBlob
+from safelight.errors import BadRequest, Forbidden, S3AccessDenied, StorageError
 from safelight.spool import Spool
 
 T = TypeVar("T")
@@ -395,6 +395,30 @@ async def test_secrets_are_never_shown(
     assert "AKIDSHOWN" in shown
     assert "SECRET-KEY" not in shown
     assert "SESSION-TOKEN" not in shown
+
+
+@pytest.mark.parametrize("key", ["a", "a//b"], ids=["library", "direct"])
+async def test_a_file_that_became_shorter_is_not_stored(
+    seaweed: S3Server, clients: Clients, bucket: str, tmp_path: Path, key: str
+) -> None:
+    source = tmp_path / "source.bin"
+    source.write_bytes(b"data" * 1_000_000)
+    blob = FileBlob(os.open(source, os.O_RDONLY), 4_000_000)
+    os.truncate(source, 3_999_999)
+    with pytest.raises(StorageError, match="the data to store was cut short"):
+        await clients(seaweed.url).bucket(bucket).put(key, blob, "image/png")
+    assert seaweed.keys(bucket) == []
+
+
+@pytest.mark.parametrize("key", ["a", "a//b"], ids=["library", "direct"])
+@pytest.mark.parametrize("content_type", ["image/png\r\nX-Evil: yes", "image/\0", "imagé/png"])
+async def test_no_content_type_can_add_a_header(
+    seaweed: S3Server, proxy: FaultProxy, clients: Clients, bucket: str, key: str, content_type: str
+) -> None:
+    await put(clients(proxy.url).bucket(bucket), key, DATA, content_type)
+    (upload,) = proxy.requests
+    assert (upload.header("content-type"), upload.header("x-evil")) == (None, None)
+    assert seaweed.read(bucket, key) == DATA
 
 
 async def test_a_missing_content_type_is_logged(

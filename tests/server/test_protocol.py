@@ -148,6 +148,13 @@ def test_headers_are_limited_in_number(port: int, lines: bytes, status: int) -> 
         assert client.response().status == status
 
 
+@pytest.mark.parametrize("size", [10_000, 65_000, 66_000, 90_000, 250_000])
+def test_a_long_url_that_arrives_at_once_is_414(port: int, size: int) -> None:
+    with RawClient(port) as client:
+        client.request(f"GET /{'a' * size} HTTP/1.1\nHost: x")
+        assert client.response().status == 414
+
+
 def test_a_url_that_never_ends_is_414(port: int) -> None:
     with RawClient(port) as client:
         client.send(b"GET /" + b"a" * 60_000)

@@ -4,12 +4,15 @@ import errno
 import os
 import socket
 import stat
+import time
 from ipaddress import ip_address
 from pathlib import Path
 
 from safelight.errors import ConfigError
 
 MAX_PORT = 65535
+PATIENCE_S = 1.5
+PAUSE_S = 0.05
 
 
 def parse_listener(text: str) -> str | tuple[str, int]:
@@ -40,16 +43,28 @@ def is_loopback(text: str) -> bool:
 
 
 def check_listener(text: str) -> None:
-    """Try whether the address can be had. Raises: ConfigError that says why not."""
+    """Try whether the address can be had. Raises: ConfigError that says why not.
+
+    One in use is tried for a while: workers of a server that was just killed are about to let go of it.
+    """
     address = parse_listener(text)
+    deadline = time.monotonic() + PATIENCE_S
+    while (error := _trouble(address)) and error.errno == errno.EADDRINUSE and time.monotonic() < deadline:
+        time.sleep(PAUSE_S)
+    if error is not None:
+        reason = "the address is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+        raise ConfigError(f"cannot listen at '{text}': {reason}") from error
+
+
+def _trouble(address: str | tuple[str, int]) -> OSError | None:
     try:
         if isinstance(address, str):
             _check_path(Path(address))
         else:
             _check_port(*address)
     except OSError as error:
-        reason = "the address is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
-        raise ConfigError(f"cannot listen at '{text}': {reason}") from error
+        return error
+    return None
 
 
 def _check_port(host: str, port: int) -> None:

@@ -18,6 +18,7 @@ FIRST_REQUEST_S = 2.0
 MAX_HEAD_BYTES = 64 << 10
 MAX_HEADERS = 256
 MAX_URL_BYTES = 8 << 10
+MAX_PARSED_URL_BYTES = (1 << 16) - 1  # the parser of URLs counts with 16 bits
 
 _NO_BODY = b"HTTP/1.1 %d %s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _BAD_REQUEST = (400, b"Bad Request")
@@ -119,6 +120,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if len(self.url) > MAX_PARSED_URL_BYTES:
+            self._refusal = _URL_TOO_LONG
+            raise ValueError("URL too long")
         if len(self.headers) > MAX_HEADERS:
             self._refusal = _HEAD_TOO_LARGE
             raise ValueError("too many header fields")

@@ -18,6 +18,7 @@ LAYERS = """
     __main__
     cli
     server  batch
+    jobs
     api
     statements
     config
@@ -28,7 +29,7 @@ LAYERS = """
     image  storage
     spool
     blob  multipart  signing  template  uri  url  xid
-    errors
+    errors  timing
 """
 """A room imports rooms on lines below its own; rooms on one line do not know each other."""
 
@@ -36,7 +37,7 @@ NARROWER = {
     "image": {"errors"},
     "storage": {"blob", "errors", "spool", "url"},
     "config": {"errors", "template"},
-    "engine": {"blob", "errors", "image", "multipart", "protocol", "xid"},
+    "engine": {"blob", "errors", "image", "multipart", "protocol", "timing", "xid"},
     "protocol": {"errors", "image", "multipart"},
     "client": {"errors", "image", "protocol", "signing"},
     "plugin": {"errors", "image"},
@@ -45,6 +46,7 @@ NARROWER = {
     "spool": {"blob", "errors"},
     "multipart": set(),
     "signing": set(),
+    "timing": set(),
     "template": set(),
     "uri": {"errors"},
     "url": {"errors"},

@@ -13,8 +13,10 @@ from safelight.model import (
     MemoryBudget,
     Request,
     RequestState,
+    Step,
     Store,
 )
+from safelight.timing import current_account, measured
 from safelight.variables import Variables
 
 HASH_INLINE_BYTES = 1 << 20
@@ -31,15 +33,32 @@ async def run(
     stay made (reference/imagestore section 0). `max_bytes`: image data and body of this request.
     Raises: any SafelightError.
     """
-    state = await begin(endpoint, captures, request, await read_body(), max_bytes)
-    for validator in endpoint.validators:
-        await validator.run(state)
-    for source in endpoint.sources:
-        await source.run(state)
-    for processor in endpoint.processors:
-        await processor.run(state)
-    await store(endpoint.stores, state)
-    return await endpoint.output.answer(state)
+    _note(endpoint)
+    with measured("reading request body"):
+        body = await read_body()
+    state = await begin(endpoint, captures, request, body, max_bytes)
+    await _run_all("validating request", endpoint.validators, state)
+    await _run_all("sourcing images", endpoint.sources, state)
+    await _run_all("processing images", endpoint.processors, state)
+    if endpoint.stores:
+        with measured("storing images"):
+            await store(endpoint.stores, state)
+    with measured("sending response"):
+        return await endpoint.output.answer(state)
+
+
+def _note(endpoint: Endpoint) -> None:
+    """Say who serves the current request, for logs and metrics."""
+    noted = current_account()
+    if noted is not None:
+        noted.endpoint = endpoint.name
+
+
+async def _run_all(task: str, steps: Sequence[Step], state: RequestState) -> None:
+    if steps:
+        with measured(task):
+            for step in steps:
+                await step.run(state)
 
 
 async def begin(

@@ -8,6 +8,7 @@ import pytest
 from server_support import Connect, endpoint, make_app, ok
 
 from safelight.server.access import AccessLog
+from safelight.timing import Account
 
 SCOPE: dict[str, Any] = {
     "method": "GET",
@@ -21,8 +22,12 @@ DATE = r"\d\d/[A-Z][a-z][a-z]/\d{{4}}:\d\d:\d\d:\d\d \+0000"
 LINE = r"{client} - - \[" + DATE + r'\] "GET /a%20b\?c=d HTTP/1\.1" {rest}\n'
 
 
+def account(status: int, size: int) -> Account:
+    return Account(status=status, length_bytes=size, duration_s=0.00201)
+
+
 def written(tmp_path: Path, scope: dict[str, Any], size: int = 18) -> str:
-    AccessLog(str(tmp_path / "log")).write(scope, 200, size, 0.00201)
+    AccessLog(str(tmp_path / "log")).write(scope, account(200, size))
     return (tmp_path / "log").read_text()
 
 
@@ -52,10 +57,10 @@ def test_the_client_is_the_forwarded_one(
 
 def test_a_rotated_file_is_opened_again(tmp_path: Path) -> None:
     log = AccessLog(str(tmp_path / "log"))
-    log.write(SCOPE, 200, 1, 0)
+    log.write(SCOPE, account(200, 1))
     (tmp_path / "log").rename(tmp_path / "old")
     log.reopen()
-    log.write(SCOPE, 404, 1, 0)
+    log.write(SCOPE, account(404, 1))
     assert '" 200 1' in (tmp_path / "old").read_text()
     assert '" 404 1' in (tmp_path / "log").read_text()
 

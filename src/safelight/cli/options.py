@@ -8,13 +8,16 @@ from typing import Any, NoReturn
 import click
 import structlog
 
-from safelight.cli.launch.log import PlainFormatter
+from safelight.cli.launch.log import JsonFormatter, PlainFormatter
 from safelight.cli.launch.start import LogSettings, open_access_log, start
 from safelight.image.settings import MEBIBYTE, ImageSettings
 from safelight.server.app import AppSettings
 from safelight.server.hosting import EMBEDDED, HostSettings, Say
+from safelight.server.listeners import absolute_listener
 from safelight.server.process import Load, ProcessSettings, stuck_after_s
+from safelight.server.request_line import LINES
 from safelight.server.stats import Statistics
+from safelight.server.telemetry import check_installed, is_wanted
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 _SECONDS = click.FloatRange(min=0, min_open=True)
@@ -56,7 +59,14 @@ _SERVER_OPTIONS = (
     option("--plugins", multiple=True, type=_PATH, help="Directory of image plugins; repeatable."),
     option("--spool-dir", type=_DIRECTORY, help="For large bodies."),
     option("--access-log-file", metavar="FILE", help="Access log; '-' is standard output. Default: none."),
+    option(
+        "--access-log-format",
+        type=click.Choice(list(LINES)),
+        default="ncsa",
+        help="Its lines; text and json tell the time of each step.",
+    ),
     option("--log-file", metavar="FILE", help="Log; default: standard error."),
+    option("--log-format", type=click.Choice(["text", "json"]), default="text", help="Its lines."),
     option("--syslog-facility", metavar="NAME", help="Log to syslog instead, the access log too."),
     option(
         "--xid-header", metavar="NAME", help="Request header with an id, to be shown in the log and sent on."
@@ -64,6 +74,13 @@ _SERVER_OPTIONS = (
     option("-v", "--verbose", is_flag=True, help="Log what happens, too, not only what is wrong."),
     option("--debug", is_flag=True, help="Log even more."),
     option("--perf-stats", is_flag=True, help="Log how long the steps of a request take."),
+    option("--server-timing", is_flag=True, help="Tell clients, too, in a header."),
+    option("--admin-listen", metavar="ADDRESS", help="Show /metrics there, and nowhere else."),
+    option(
+        "--otel/--no-otel",
+        default=None,
+        help="Send traces by OpenTelemetry; default: if OTEL_EXPORTER_OTLP_ENDPOINT is set.",
+    ),
     option("--daemon", is_flag=True, help="Go into the background when ready; with --log-file, for example."),
     option("--pid-file", type=click.Path(dir_okay=False, path_type=Path), help="Write the process id here."),
     option("--user", metavar="NAME", help="User that workers run as; for root only."),
@@ -100,16 +117,17 @@ def start_server(
 ) -> NoReturn:
     """Serve; `load` is given what to call once the server is ready, and what to tell warnings.
 
-    Nobody reads what a server in the background says: there it goes to the log. Ends by SystemExit.
+    Nobody reads what a server in the background says: there, and where logs are for programs, it goes to the
+    log. Ends by SystemExit.
     Raises: SafelightError; click.UsageError.
     """
-    warn = _log.warning if processes.daemon else say
+    is_for_people = not processes.daemon and options["log_format"] == "text"
     start(
         log_settings(options),
         processes,
-        lambda announce: load(announce, warn),
+        lambda announce: load(announce, say if is_for_people else _log.warning),
         statistics,
-        say=None if processes.daemon else say,
+        say=say if is_for_people else None,
     )
 
 
@@ -124,13 +142,27 @@ def host_settings(options: dict[str, Any]) -> HostSettings:
             options["request_timeout"],
             spool.absolute() if spool else None,
             xid_header=options["xid_header"],
+            server_timing=options["server_timing"],
         ),
         ImageSettings(auto_orient=not options["no_auto_orient"], plugins=plugins),
         options["transform_timeout"],
         options.get("thumbnailer", EMBEDDED),
-        open_access_log(options["access_log_file"], options["syslog_facility"]),
+        open_access_log(
+            options["access_log_file"], options["syslog_facility"], LINES[options["access_log_format"]]()
+        ),
         _bytes_or_none(options["limit_total_memory"]),
+        is_traced=_is_traced(options["otel"]),
+        has_admin=options["admin_listen"] is not None,
     )
+
+
+def _is_traced(wanted: bool | None) -> bool:
+    """Raises: ConfigError when the packages for it are missing."""
+    if wanted is None:
+        wanted = is_wanted()
+    if wanted:
+        check_installed()
+    return wanted
 
 
 def _bytes_or_none(mebibytes: int | None) -> int | None:
@@ -142,8 +174,9 @@ def process_settings(
 ) -> ProcessSettings:
     """What the options say about processes; they run in `directory`."""
     pid_file: Path | None = options["pid_file"]
+    admin: str | None = options["admin_listen"]
     return ProcessSettings(
-        listeners=listeners,
+        listeners=listeners if admin is None else (*listeners, absolute_listener(admin)),
         image_workers=options["workers"],
         http_workers=options["http_workers"],
         graceful_timeout_s=options["graceful_timeout"],
@@ -169,7 +202,7 @@ def log_settings(options: dict[str, Any]) -> LogSettings:
         raise click.UsageError("--daemon needs --log-file or --syslog-facility")
     return LogSettings(
         "safelight",
-        PlainFormatter(),
+        JsonFormatter() if options["log_format"] == "json" else PlainFormatter(),
         logging.DEBUG if options["debug"] else logging.INFO if options["verbose"] else logging.WARNING,
         None if file is None else str(Path(file).absolute()),
         facility,

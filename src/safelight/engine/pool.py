@@ -30,6 +30,7 @@ from safelight.image.cost import BASE_BYTES
 from safelight.image.result import ImageInfo, Thumbnails
 from safelight.image.settings import MEBIBYTE, ImageSettings
 from safelight.image.spec import ThumbnailSpec
+from safelight.timing import spent
 
 MAX_ATTEMPTS = 2
 IDLE_ADDRESS_SPACE_BYTES = 384 * MEBIBYTE
@@ -189,6 +190,8 @@ class PoolEngine:
         except asyncio.CancelledError:
             self._abandon(job)
             raise
+        finally:
+            spent("waiting for an image worker", (job.started or self._loop.time()) - joined)
 
     def _admit(self, job: Job) -> bool:
         """May this job start, if a process is idle? Then it is granted memory."""

@@ -13,6 +13,7 @@ from safelight.errors import EngineUnreachable, ImageError, MemoryLimitExceeded
 from safelight.image.result import ImageInfo, Thumbnails
 from safelight.image.spec import ThumbnailSpec
 from safelight.protocol import CONTENT_TYPE, Reply, read_identity, read_thumbnails, thumbnail_path
+from safelight.timing import onward_headers
 from safelight.xid import current_xid
 
 TIMEOUT_S = 300
@@ -136,7 +137,8 @@ class _Progress:
 
 
 def _headers(image: Blob) -> list[tuple[bytes, bytes]]:
-    headers = {"content-type": CONTENT_TYPE, "content-length": str(image.size), **current_xid()}
+    own = {"content-type": CONTENT_TYPE, "content-length": str(image.size)}
+    headers = {**own, **current_xid(), **onward_headers()}
     return [(name.encode("latin-1"), text.encode("latin-1", "replace")) for name, text in headers.items()]
 
 

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 from typing import NamedTuple
 
 import structlog
@@ -13,6 +12,7 @@ from safelight.blob import Blob
 from safelight.errors import Busy, MemoryLimitExceeded, NotFound, SafelightError, UriTooLong
 from safelight.model import Answer, Counters
 from safelight.server.access import AccessLog
+from safelight.server.admin import AdminListener
 from safelight.server.answer import read_piece, send_answer
 from safelight.server.asgi import Header, Receive, Scope, Send
 from safelight.server.body import read_body
@@ -25,14 +25,17 @@ from safelight.server.errors import (
     text_answer,
 )
 from safelight.server.exchange import Exchange
-from safelight.server.log import measured
+from safelight.server.metrics import Exposition, Metrics
+from safelight.server.request_line import server_timing
 from safelight.server.service import Service
 from safelight.server.stats import Statistics
 from safelight.server.watch import Lookout, Watch
+from safelight.timing import Account, current_account, measured, serving
 from safelight.uri import well_formed
 from safelight.xid import set_xid
 
 MAX_URL_BYTES = 8 << 10
+METRICS = "/metrics"
 CLIENT_LEFT = 499  # in the access log only, as nginx has it
 
 _CLOSE: Header = (b"connection", b"close")
@@ -47,6 +50,7 @@ class AppSettings:
     answer. `spool_directory`: where large bodies wait, None for the system's temporary directory.
     `refuse_bad_escapes`: answer 400 to a `%` without two hexadecimal digits; for services that decode paths.
     `xid_header`: request header whose value is shown in the log lines of the request, and sent on.
+    `server_timing`: tell clients in a header how long each step took.
     """
 
     max_bytes: int = 128 << 20
@@ -54,10 +58,15 @@ class AppSettings:
     spool_directory: Path | None = None
     refuse_bad_escapes: bool = True
     xid_header: str | None = None
+    server_timing: bool = False
 
 
 class App:
-    """Serves one service. `on_start` is called when its engine is ready."""
+    """Serves one service. `on_start` is called when its engine is ready, `on_close` when it has stopped.
+
+    `metrics`: what requests are counted in. `admin`: the listener at which alone the metrics are shown;
+    None: they are shown at all, unless an endpoint serves `/metrics`.
+    """
 
     def __init__(
         self,
@@ -67,6 +76,10 @@ class App:
         counters: Counters,
         access_log: AccessLog | None = None,
         on_start: Callable[[], None] | None = None,
+        *,
+        metrics: Metrics | None = None,
+        admin: AdminListener | None = None,
+        on_close: Callable[[], None] | None = None,
     ) -> None:
         self._service = service
         self._settings = settings
@@ -74,6 +87,10 @@ class App:
         self._count = counters.add
         self._access_log = access_log
         self._on_start = on_start
+        self._on_close = on_close
+        self._metrics = metrics
+        self._admin = admin
+        self._exposition = Exposition(statistics)
         self._lookout = Lookout(settings.request_timeout_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,6 +115,8 @@ class App:
     async def close(self) -> None:
         """Stop the engine."""
         await self._service.engine.close()
+        if self._on_close is not None:
+            await asyncio.to_thread(self._on_close)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -112,16 +131,21 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _serve(self, exchange: Exchange) -> None:
-        started = monotonic()
         self._count("total_requests")
         self._note_xid(exchange)
-        with measured("serving request", exchange):
+        account = Account(status=CLIENT_LEFT)
+        with serving(account, exchange) as whole:
             reply = await self._reply(exchange)
-        if reply is not None:
-            await self._send(exchange, reply)
+            if reply is not None:
+                _note_reply(account, reply, exchange)
+                if self._settings.server_timing:
+                    reply = reply.timed(account, whole.elapsed_s())
+                with measured("sending response image data"):
+                    await self._send(exchange, reply)
         if self._access_log is not None:
-            status, size = (reply.answer.status, reply.answer.body.size) if reply else (CLIENT_LEFT, 0)
-            self._access_log.write(exchange.scope, status, size, monotonic() - started)
+            self._access_log.write(exchange.scope, account)
+        if self._metrics is not None:
+            self._metrics.note(account)
 
     def _note_xid(self, exchange: Exchange) -> None:
         """For this task, which serves no other request."""
@@ -134,7 +158,8 @@ class App:
         self._count("calling")
         try:
             answer = await self._answer(exchange)
-            first = b"" if exchange.method == "HEAD" else await read_piece(answer.body, 0)
+            with measured("reading response data"):
+                first = b"" if exchange.method == "HEAD" else await read_piece(answer.body, 0)
             return _Reply(answer, first, exchange.closing() + exchange.told)
         except ClientLeft:
             return None
@@ -151,6 +176,8 @@ class App:
             raise MalformedTarget
         if len(raw_path) + len(raw_query) > MAX_URL_BYTES:
             raise UriTooLong("request URI is too long")
+        if self._admin is not None and self._admin.received(exchange.scope):
+            return await self._operators_answer(exchange)
         if raw_path == "/stats" or raw_path.startswith("/stats/"):
             return self._statistics.answer(raw_path)
         if raw_path == "/health_check" or raw_path.startswith("/health_check/"):
@@ -158,8 +185,21 @@ class App:
         answer = await self._served(exchange)
         if answer is not None:
             return answer
+        if raw_path == METRICS and self._admin is None and exchange.method in ("GET", "HEAD"):
+            return self._exposition.answer(exchange.headers.get("accept", ""))
         if raw_path in ("", "/"):
             return text_answer(self._service.banner)
+        raise NotFound(f"request for URI '{raw_path}' was not handled by the server")
+
+    async def _operators_answer(self, exchange: Exchange) -> Answer:
+        """At the listener of the operator. Raises: NotFound for anything but the routes of every server."""
+        raw_path = exchange.raw_path
+        if raw_path == METRICS:
+            return self._exposition.answer(exchange.headers.get("accept", ""))
+        if raw_path == "/stats" or raw_path.startswith("/stats/"):
+            return self._statistics.answer(raw_path)
+        if raw_path == "/health_check":
+            return await self._service.check_health()
         raise NotFound(f"request for URI '{raw_path}' was not handled by the server")
 
     async def _served(self, exchange: Exchange) -> Answer | None:
@@ -186,9 +226,12 @@ class App:
     async def _read_body(self, exchange: Exchange) -> Blob:
         exchange.body_read = True
         settings = self._settings
-        return await read_body(
+        body = await read_body(
             exchange.headers, exchange.receive, settings.max_bytes, settings.spool_directory
         )
+        if (noted := current_account()) is not None:
+            noted.received_bytes = body.size
+        return body
 
     def _failed(self, exchange: Exchange, error: Exception) -> "_Reply":
         """The reply to a request that failed, counted and logged."""
@@ -228,6 +271,16 @@ class _Reply(NamedTuple):
     answer: Answer
     first: bytes
     extra: tuple[Header, ...]
+
+    def timed(self, account: Account, elapsed_s: float) -> "_Reply":
+        """With a header that tells how long everything has taken so far."""
+        return self._replace(extra=(*self.extra, (b"server-timing", server_timing(account, elapsed_s))))
+
+
+def _note_reply(account: Account, reply: _Reply, exchange: Exchange) -> None:
+    account.status = reply.answer.status
+    account.length_bytes = reply.answer.body.size
+    account.sent_bytes = 0 if exchange.method == "HEAD" else account.length_bytes
 
 
 def _report(exchange: Exchange, status: int, error: Exception) -> None:

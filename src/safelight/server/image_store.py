@@ -12,6 +12,7 @@ from safelight.server.health import HealthCheck
 from safelight.server.hosting import Hints, HostSettings, Say, host
 from safelight.server.process import MakeApp, Seat
 from safelight.statements.clients import Thumbnailer
+from safelight.timing import measured
 
 
 class StoreService:
@@ -27,8 +28,9 @@ class StoreService:
 
     async def answer(self, exchange: Exchange, read_body: ReadBody) -> Answer | None:
         """Run the endpoint that matches; None when none does. Raises: any SafelightError."""
-        request = exchange.request()
-        found = self._api.match(request)
+        with measured("matching request"):
+            request = exchange.request()
+            found = self._api.match(request)
         if found is None:
             return preflight_answer(self._api, exchange, request)
         endpoint, captures = found

@@ -22,6 +22,7 @@ from safelight.server.listeners import check_listener
 from safelight.server.master import START_FAILED, Master, RenewableApplication
 from safelight.server.protocol import GuardedProtocol
 from safelight.server.stats import Statistics
+from safelight.server.tallies import Tally
 from safelight.server.tls import TlsSettings, tls_context
 from safelight.server.user import find_user, hand_over
 from safelight.server.worker import HttpWorker
@@ -70,7 +71,7 @@ class ProcessSettings:
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """What one HTTP worker is given: its counters and its share of the image workers.
+    """What one HTTP worker is given: its counters, its row of the metrics, its share of the image workers.
 
     `number` is 1 for the first worker of a server. `addresses`: where it listens, as URLs. `http_workers`:
     how many there are to share what the machine has.
@@ -79,6 +80,7 @@ class Seat:
     number: int
     statistics: Statistics
     counters: Counters
+    tally: Tally
     image_workers: int
     addresses: Sequence[str]
     http_workers: int
@@ -251,8 +253,9 @@ class Application(RenewableApplication):
         shares = divmod(self._image_workers, self._http_workers)
         share = shares[0] + ((worker.age - 1) % self._http_workers < shares[1])
         counters = self._statistics.counters(worker.row)
+        tally = self._statistics.tallies.row(worker.row)
         self._seat = Seat(
-            worker.age, self._statistics, counters, max(1, share), self._addresses, self._http_workers
+            worker.age, self._statistics, counters, tally, max(1, share), self._addresses, self._http_workers
         )
 
     def _child_exit(self, master: Master, worker: HttpWorker) -> None:

@@ -8,6 +8,7 @@ import structlog
 from safelight.errors import NotFound
 from safelight.model import Answer
 from safelight.server.errors import text_answer
+from safelight.server.tallies import Tallies
 
 STATISTICS = (
     "workers",
@@ -50,6 +51,9 @@ GAUGES = ("calling", "writing", "images_loaded")
 PEAKS = {"images_loaded": ("max_images_loaded", "max_images_loaded_worker")}
 """Gauges and the statistics that keep the highest value they had in one worker."""
 
+GAUGE = "gauge"
+"""The kind of tallies that are gauges."""
+
 HIGHEST = frozenset({"max_images_loaded_worker"})
 """The highest of all workers instead of their sum, which makes `max_images_loaded` an upper bound."""
 
@@ -66,7 +70,7 @@ class Statistics:
     """Anonymous shared memory, made before the workers are forked: a row of numbers for each of them.
 
     Only its owner writes a row, from one thread, so no locks are needed. A row keeps its values when its
-    worker dies, and a later worker counts on from there.
+    worker dies, and a later worker counts on from there. `tallies` has a row for each worker, too.
     """
 
     def __init__(self, names: Iterable[str] = STATISTICS) -> None:
@@ -76,16 +80,20 @@ class Statistics:
         self._rows = MAX_WORKERS
         self._numbers = memoryview(mmap.mmap(-1, MAX_WORKERS * width * _NUMBER_BYTES)).cast("q")
         self._free = list(reversed(range(MAX_WORKERS)))
+        self.tallies = Tallies(MAX_WORKERS)
 
     def take_row(self) -> int:
         """In the master, before a fork: a row that no living worker has (the last one when all are taken)."""
-        return self._free.pop() if self._free else MAX_WORKERS - 1
+        row = self._free.pop() if self._free else MAX_WORKERS - 1
+        self.tallies.begin(row)
+        return row
 
     def free_row(self, row: int) -> None:
         """In the master, when the worker has died: what it was just doing has ended."""
         for name in GAUGES:
             if name in self._columns:
                 self._numbers[row * len(self.names) + self._columns[name]] = 0
+        self.tallies.clear(row, GAUGE)
         if row not in self._free:
             self._free.append(row)
 

@@ -23,8 +23,8 @@ from safelight.run import ReadBody
 from safelight.server.errors import status_of, text_answer
 from safelight.server.exchange import Exchange
 from safelight.server.hosting import HostSettings, Say, host
-from safelight.server.log import measured
 from safelight.server.process import MakeApp
+from safelight.timing import measured
 
 SINGLE = "/thumbnail/"
 SEVERAL = "/thumbnails/"
@@ -162,7 +162,7 @@ class ThumbnailerService:
     async def _identify(self, read_body: ReadBody) -> Answer:
         _log.info("identifying image")
         body = await _read(read_body)
-        with self._image_loaded(), measured("identifying image"):
+        with self._image_loaded(), measured("identifying"):
             info = await self.engine.identify(body)
         self._add(IDENTIFIED)
         found = {"mimeType": info.mime_type, "width": info.width, "height": info.height}
@@ -176,7 +176,7 @@ def thumbnailer(settings: HostSettings, say: Say) -> MakeApp:
 
 
 async def _read(read_body: ReadBody) -> Blob:
-    with measured("reading body"):
+    with measured("reading request body"):
         return await read_body()
 
 

@@ -1,6 +1,7 @@
 """The object caches that a configuration asks for: one for each directory, whoever uses it."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from safelight.config.load import Config
@@ -11,6 +12,7 @@ from safelight.statements.bucket import CachedObject
 from safelight.statements.endpoint import EndpointStatement
 from safelight.storage.bounded import BoundedDirectory
 from safelight.storage.cache import LAYOUT, ObjectCache, check_directory
+from safelight.timing import current_account
 
 
 def caches(config: Config, counters: Counters) -> Mapping[str, ObjectCache]:
@@ -18,11 +20,23 @@ def caches(config: Config, counters: Counters) -> Mapping[str, ObjectCache]:
 
     Raises: ConfigError for one that may not be used.
     """
+    counting = partial(_count, counters)
     usable = {user.cache_root for user in _users(config) if user.cache_root and not _concern(user.cache_root)}
     return {
-        root: ObjectCache(BoundedDirectory(Path(root), LAYOUT, _bound(config, root)), counters.add)
+        root: ObjectCache(BoundedDirectory(Path(root), LAYOUT, _bound(config, root)), counting)
         for root in usable
     }
+
+
+_STATES = {"total_s3_cache_hits": "hit", "total_s3_cache_misses": "miss"}
+
+
+def _count(counters: Counters, name: str) -> None:
+    """Count for the statistics and for the line of the request, where one miss of several counts."""
+    counters.add(name)
+    state, noted = _STATES.get(name), current_account()
+    if state is not None and noted is not None and noted.cache != "miss":
+        noted.cache = state
 
 
 def inspect_caches(config: Config) -> Iterator[Problem]:

@@ -23,6 +23,7 @@ from safelight.model import Counters, NamedImage, RequestState, Resources, Step
 from safelight.statements.condition import Conditional, VariableConditional, condition_of, local_names, when
 from safelight.statements.registry import processor
 from safelight.template import Template
+from safelight.timing import measured
 from safelight.variables import Variables
 
 INPUT = Template("input")
@@ -229,7 +230,8 @@ class ThumbnailStep:
         self._counters.add("total_thumbnail_requests")
         self._counters.add("total_thumbnail_requests_bytes", image.data.size)
         try:
-            return await self._engine.thumbnail(image.data, list(specs.values()))
+            with measured("thumbnailing image", ", ".join(specs)):
+                return await self._engine.thumbnail(image.data, list(specs.values()))
         except SafelightError as error:
             into = f" into '{next(iter(specs))}'" if len(specs) == 1 else ""
             raise self._failed(into, error) from error
@@ -269,7 +271,9 @@ class IdentifyStep:
         image = state.images[self._image_name]
         self._counters.add("total_identify_requests")
         self._counters.add("total_identify_requests_bytes", image.data.size)
-        state.images[self._image_name] = _identified(image, await self._engine.identify(image.data))
+        with measured("identifying", self._image_name):
+            info = await self._engine.identify(image.data)
+        state.images[self._image_name] = _identified(image, info)
 
 
 def _identified(image: NamedImage, info: ImageInfo) -> NamedImage:

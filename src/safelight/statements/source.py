@@ -30,6 +30,7 @@ from safelight.statements.paths import render_path
 from safelight.statements.registry import source
 from safelight.storage.base import Storage
 from safelight.storage.file import FileStorage
+from safelight.timing import measured
 
 
 @source("source_file")
@@ -73,6 +74,10 @@ class SourceS3(CachedObject, Conditional):
         )
 
 
+TASKS = {"file": "sourcing image from file", "s3": "sourcing image from S3"}
+"""What sourcing is called where times are told (reference/imagestore 9.3)."""
+
+
 class Fetch:
     """Loads one image from a storage. A file is opened; its bytes are read when something needs them.
 
@@ -94,12 +99,13 @@ class Fetch:
         self._storage = storage
         self._resources = resources
         self._counter = f"total_{kind}_source"
+        self._task = TASKS[kind]
         self._about = about
 
     async def run(self, state: RequestState) -> None:
         """Raises: NotFound, Forbidden, MemoryLimitExceeded, SetupError, StorageError, Busy, Timeout."""
         path = render_path(self._path_name, self._resources.paths, state.variables, self.local)
-        with self._about:
+        with self._about, measured(self._task, path):
             stored = await self._storage.get(path, state.images.budget.remaining)
         location = Location(path, stored.url)
         image = NamedImage(stored.data, stored.content_type, source=location, modified=stored.modified)

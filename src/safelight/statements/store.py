@@ -15,6 +15,7 @@ from safelight.statements.registry import store
 from safelight.statements.source import about_image
 from safelight.storage.base import Storage
 from safelight.storage.file import FileStorage
+from safelight.timing import measured
 from safelight.url import Url
 from safelight.variables import NO_LOCALS
 
@@ -31,7 +32,7 @@ class StoreFile(Conditional):
 
     def build(self, resources: Resources) -> Store:
         local = local_names(self.image_name)
-        target = Target(FileStorage(Path(self.root)), file_place(self.root), self.path, resources, local)
+        target = Target(FileStorage(Path(self.root)), self.path, resources, local)
         return store_when(
             self, ImageStore(self.image_name, target, "file", about_image(self.image_name)), local
         )
@@ -47,7 +48,7 @@ class DeleteFile(VariableConditional):
     path: PathName = attribute(help="name of a `path` template, relative to the root")
 
     def build(self, resources: Resources) -> Store:
-        target = Target(FileStorage(Path(self.root)), file_place(self.root), self.path, resources, NO_LOCALS)
+        target = Target(FileStorage(Path(self.root)), self.path, resources, NO_LOCALS)
         return store_when(self, Delete(target))
 
 
@@ -64,7 +65,7 @@ class StoreS3(CachedObject, Conditional):
 
     def build(self, resources: Resources) -> Store:
         local = {**local_names(self.image_name), "bucket": self.bucket}
-        target = Target(write_storage(self, resources), self.place, self.path, resources, local)
+        target = Target(write_storage(self, resources), self.path, resources, local)
         return store_when(self, ImageStore(self.image_name, target, "s3", nullcontext()), local)
 
 
@@ -76,23 +77,17 @@ class DeleteS3(InBucket, VariableConditional):
 
     def build(self, resources: Resources) -> Store:
         local = {"bucket": self.bucket}
-        target = Target(write_storage(self, resources), self.place, self.path, resources, local)
+        target = Target(write_storage(self, resources), self.path, resources, local)
         return store_when(self, Delete(target), local)
-
-
-def file_place(root: str) -> str:
-    """Where keys under `root` lead to."""
-    return f"file:{root}/"
 
 
 class Target:
     """A storage, and the path template that makes its keys."""
 
     def __init__(
-        self, storage: Storage, place: str, path_name: str, resources: Resources, local: Mapping[str, str]
+        self, storage: Storage, path_name: str, resources: Resources, local: Mapping[str, str]
     ) -> None:
         self.storage = storage
-        self.place = place
         self.counters: Counters = resources.counters
         self._path_name = path_name
         self._paths = resources.paths
@@ -101,6 +96,10 @@ class Target:
     def path(self, state: RequestState) -> str:
         """Raises: PathNotDefined, PathRenderingError."""
         return render_path(self._path_name, self._paths, state.variables, self._local)
+
+
+TASKS = {"file": "storing image in file", "s3": "storing image in S3"}
+"""What storing is called where times are told (reference/imagestore 9.3)."""
 
 
 class ImageStore:
@@ -115,6 +114,7 @@ class ImageStore:
         self.image_name = image_name
         self.target = target
         self.counter = f"total_{kind}_store"
+        self.task = TASKS[kind]
         self.about = about
 
     def plan(self, state: RequestState) -> Change:
@@ -126,7 +126,7 @@ class Writing:
     """One image on its way into a storage."""
 
     def __init__(self, store: ImageStore, image: NamedImage, path: str) -> None:
-        self.place = store.target.place + path
+        self.place = store.target.storage.place(path)
         self._store = store
         self._image = image
         self._path = path
@@ -135,7 +135,7 @@ class Writing:
     async def make(self) -> None:
         """Raises: Forbidden, BadRequest, StorageError, Busy, Timeout."""
         target, count = self._store.target, self._store.target.counters.add
-        with self._store.about:
+        with self._store.about, measured(self._store.task, self._path):
             self._url = await target.storage.put(self._path, self._image.data, self._image.mime_type)
         count(self._store.counter)
         count(f"{self._store.counter}_bytes", self._image.data.size)
@@ -161,7 +161,7 @@ class Removal:
     """One key about to be removed."""
 
     def __init__(self, target: Target, path: str) -> None:
-        self.place = target.place + path
+        self.place = target.storage.place(path)
         self._storage = target.storage
         self._path = path
 

@@ -7,6 +7,8 @@ import socket
 from safelight.cli.launch.log import LOGGER
 from safelight.server.access import AccessLog
 from safelight.server.asgi import Scope
+from safelight.server.request_line import Line
+from safelight.timing import Account
 
 MAX_LINE_BYTES = 1 << 16
 
@@ -17,8 +19,8 @@ class SyslogAccess(AccessLog):
     They are made for a descriptor, so they come back through a pair of sockets.
     """
 
-    def __init__(self) -> None:
-        super().__init__(os.devnull)
+    def __init__(self, line: Line | None = None) -> None:
+        super().__init__(os.devnull, line)
         self._log = logging.getLogger(f"{LOGGER}.server")
         self._pair: tuple[socket.socket, socket.socket] | None = None
 
@@ -29,10 +31,10 @@ class SyslogAccess(AccessLog):
             os.close(self._descriptor)
             self._descriptor = self._pair[1].fileno()
 
-    def write(self, scope: Scope, status: int, size: int, duration_s: float) -> None:
-        super().write(scope, status, size, duration_s)
+    def write(self, scope: Scope, account: Account) -> None:
+        super().write(scope, account)
         if self._pair is not None:
-            line = self._pair[0].recv(MAX_LINE_BYTES).decode("ascii", "backslashreplace").rstrip("\n")
+            line = self._pair[0].recv(MAX_LINE_BYTES).decode("utf-8", "backslashreplace").rstrip("\n")
             record = logging.LogRecord(self._log.name, logging.INFO, "", 0, line, None, None)
             record.meta = {"type": "http-access"}
             self._log.handle(record)  # whatever the level

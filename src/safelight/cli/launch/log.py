@@ -1,7 +1,7 @@
 """The log of a server: our own lines, gunicorn's and uvicorn's go to one logger of the standard library.
 
 From there they go to standard error, to a file, or to syslog, in our own form or in that of the older servers
-(reference/thumbnailer section 13):
+(reference/thumbnailer section 13), or as JSON:
 
     2026-11-21 22:51:15 warning: message (xid: a1)
     2026-11-21 22:51:15.123456 UTC [meta {"pid":17,"xid":"a1","className":"safelight.server"}] WARN: message
@@ -23,7 +23,8 @@ import structlog
 from structlog.typing import EventDict
 
 from safelight.errors import ConfigError
-from safelight.server.log import Took, escape, mask, report_times
+from safelight.server.log import escape, mask
+from safelight.timing import Finish, Span, listen
 from safelight.xid import current_xid
 
 LOGGER = "safelight"
@@ -59,7 +60,8 @@ def configure(handlers: Sequence[logging.Handler], level: int, *, perf_stats: bo
         logger_factory=lambda *names: logging.getLogger(*names[:1] or (LOGGER,)),
         cache_logger_on_first_use=True,
     )
-    report_times(_log_times if perf_stats else None)
+    if perf_stats:
+        listen(_log_times)
 
 
 def _hand_over(_logger: object, _method: str, event: EventDict) -> tuple[tuple[str], dict[str, Any]]:
@@ -70,20 +72,29 @@ def _hand_over(_logger: object, _method: str, event: EventDict) -> tuple[tuple[s
     return (text + (f" ({rest})" if rest else ""),), {"exc_info": trace}
 
 
-def _log_times(took: Took) -> None:
-    meta = {
-        "type": "perf-stats",
-        "user_time": round(took.user_s, 6),
-        "system_time": round(took.system_s, 6),
-        "total_time": round(took.user_s + took.system_s, 6),
-        "real_time": round(took.real_s, 6),
-        "task": took.tasks[-1],
-        "object": took.thing,
-        "level": len(took.tasks) - 1,
-    }
-    text = f"took {took.real_s:.6f} sec - {' -> '.join(took.tasks)}"
-    text += f": {took.thing}" if took.thing is not None else ""
-    logging.getLogger(f"{LOGGER}.server").log(ANY, text, extra={"meta": meta})
+def _log_times(span: Span) -> Finish:
+    """The line at the end of a task. CPU times are those of this process, so of whatever it did meanwhile."""
+    began = os.times()
+
+    def finish() -> None:
+        ended, tasks = os.times(), span.path()
+        user_s, system_s = ended.user - began.user, ended.system - began.system
+        thing = None if span.thing is None else str(span.thing)
+        meta = {
+            "type": "perf-stats",
+            "user_time": round(user_s, 6),
+            "system_time": round(system_s, 6),
+            "total_time": round(user_s + system_s, 6),
+            "real_time": round(span.real_s, 6),
+            "task": tasks[-1],
+            "object": thing,
+            "level": len(tasks) - 1,
+        }
+        text = f"took {span.real_s:.6f} sec - {' -> '.join(tasks)}"
+        text += f": {thing}" if thing is not None else ""
+        logging.getLogger(f"{LOGGER}.server").log(ANY, text, extra={"meta": meta})
+
+    return finish
 
 
 class _Diversion(logging.Filter):
@@ -132,6 +143,27 @@ class PlainFormatter(logging.Formatter):
         return f"{moment:%Y-%m-%d %H:%M:%S} {level}: {escape(mask(text))}{_trace(error)}"
 
 
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line, a backtrace included. See docs/observability.md."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        facts: dict[str, object] = {
+            "time": f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%dT%H:%M:%S.%f}Z",
+            "type": "log",
+            "level": "perf" if record.levelno == ANY else record.levelname.lower(),
+            "message": mask(record.getMessage()),
+            "logger": record.name,
+            "pid": os.getpid(),
+        }
+        for xid in current_xid().values():
+            facts["xid"] = xid
+        facts |= getattr(record, "meta", {})
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            facts["error"] = _trace(error).lstrip()
+        return msgspec.json.encode(_encodable(facts)).decode()
+
+
 def _trace(error: BaseException | None) -> str:
     """The lines below the line of an error."""
     return "" if error is None else "\n" + mask("".join(traceback.format_exception(error)).rstrip())
@@ -140,6 +172,14 @@ def _trace(error: BaseException | None) -> str:
 def _printable(meta: dict[str, object]) -> dict[str, object]:
     """What a client sent may hold anything, lone surrogates included, which JSON cannot."""
     return {key: escape(value) if isinstance(value, str) else value for key, value in meta.items()}
+
+
+def _encodable(facts: dict[str, object]) -> dict[str, object]:
+    """Line ends are escaped by JSON, which only cannot carry lone surrogates."""
+    return {
+        key: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+        for key, value in facts.items()
+    }
 
 
 class SyslogFormatter(LineFormatter):

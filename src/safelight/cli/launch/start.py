@@ -18,6 +18,7 @@ from safelight.errors import SafelightError
 from safelight.server.access import AccessLog
 from safelight.server.hosting import Say
 from safelight.server.process import Load, ProcessSettings, serve
+from safelight.server.request_line import Line
 from safelight.server.stats import Statistics
 from safelight.server.user import find_user
 
@@ -42,16 +43,16 @@ class LogSettings:
     perf_stats: bool = False
 
 
-def open_access_log(file: str | None, facility: str | None) -> AccessLog | None:
+def open_access_log(file: str | None, facility: str | None, line: Line | None = None) -> AccessLog | None:
     """Syslog if there is a `facility`, else the file, `-` being standard output; None without either.
 
-    Raises: ConfigError when the file cannot be written.
+    `line`: as `AccessLog` has it. Raises: ConfigError when the file cannot be written.
     """
     if facility is not None:
-        return SyslogAccess()
+        return SyslogAccess(line)
     if file is None:
         return None
-    return AccessLog(file if file == "-" else str(Path(file).absolute()))
+    return AccessLog(file if file == "-" else str(Path(file).absolute()), line)
 
 
 def start(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from serving import START_TIMEOUT_S, Server
+from serving import Server
 
 ROOT = Path(__file__).parent.parent.parent
 PHOTO = ROOT / "tests" / "data" / "coffee.jpg"
@@ -75,7 +75,7 @@ class Programs:
             process = subprocess.Popen(command, cwd=directory, env=environment, stdout=log, stderr=log)
         server = Server("", process, directory, log_path)
         self._running.append(server)
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + TIMEOUT_S
         while not (found := re.search(r"^Safelight \S+ at (\S+?)(,|$)", server.log, re.MULTILINE)):
             assert process.poll() is None, f"it ended with {process.returncode}:\n{server.log}"
             assert time.monotonic() < deadline, f"it is not ready:\n{server.log}"

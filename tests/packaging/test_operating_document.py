@@ -23,6 +23,7 @@ SHORTEST = 6
 NOT_OPTIONS_OF_SERVE = {
     *("--append", "--groups", "--system", "--home-dir", "--shell", "--now", "--upgrade"),
     *("--kill-whom", "--signal", "--read-only", "--tmpfs", "--cap-drop", "--security-opt"),
+    *("--minutes", "--connections"),
 }
 """Of the other programs in the document."""
 

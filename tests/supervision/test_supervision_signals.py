@@ -64,6 +64,13 @@ def test_int_waits_for_nobody(servers: Servers) -> None:
     assert not (server.directory / "files" / "late").exists()
 
 
+def test_a_socket_that_somebody_has_removed_does_not_keep_it_from_stopping(servers: Servers) -> None:
+    server = servers.start(STORE, "--workers", "1", listen=("127.0.0.1:0", "unix:socket"))
+    (server.directory / "socket").unlink()
+    server.stop()
+    assert server.process.returncode == 0
+
+
 # Reload
 
 

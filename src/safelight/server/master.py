@@ -1,8 +1,10 @@
 """gunicorn's master, where ours differs: no worker is sent away before another one serves in its place."""
 
 import signal
+import socket
 import time
 from abc import abstractmethod
+from pathlib import Path
 from typing import cast
 
 from gunicorn.app.base import BaseApplication
@@ -122,7 +124,15 @@ class Master(Arbiter):
         self._service_manager.stopping(self.reexec_pid)
         for worker in self._by_age().values():
             worker.dismissed = True
+        self._close_lost_sockets()
         super().stop(graceful)
+
+    def _close_lost_sockets(self) -> None:
+        """Those whose files somebody has removed, which would keep gunicorn from stopping."""
+        for listener in list(self.LISTENERS):
+            if listener.FAMILY == socket.AF_UNIX and not Path(listener.cfg_addr).exists():
+                listener.close()
+                self.LISTENERS.remove(listener)
 
     def _by_age(self) -> dict[int, HttpWorker]:
         """All workers by process id, the oldest first."""

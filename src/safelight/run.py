@@ -13,7 +13,6 @@ from safelight.model import (
     MemoryBudget,
     Request,
     RequestState,
-    Step,
     Store,
 )
 from safelight.timing import current_account, measured
@@ -34,12 +33,19 @@ async def run(
     Raises: any SafelightError.
     """
     _note(endpoint)
-    with measured("reading request body"):
-        body = await read_body()
-    state = await begin(endpoint, captures, request, body, max_bytes)
-    await _run_all("validating request", endpoint.validators, state)
-    await _run_all("sourcing images", endpoint.sources, state)
-    await _run_all("processing images", endpoint.processors, state)
+    state = await begin(endpoint, captures, request, await read_body(), max_bytes)
+    if endpoint.validators:
+        with measured("validating request"):
+            for validator in endpoint.validators:
+                await validator.run(state)
+    if endpoint.sources:
+        with measured("sourcing images"):
+            for source in endpoint.sources:
+                await source.run(state)
+    if endpoint.processors:
+        with measured("processing images"):
+            for processor in endpoint.processors:
+                await processor.run(state)
     if endpoint.stores:
         with measured("storing images"):
             await store(endpoint.stores, state)
@@ -52,13 +58,6 @@ def _note(endpoint: Endpoint) -> None:
     noted = current_account()
     if noted is not None:
         noted.endpoint = endpoint.name
-
-
-async def _run_all(task: str, steps: Sequence[Step], state: RequestState) -> None:
-    if steps:
-        with measured(task):
-            for step in steps:
-                await step.run(state)
 
 
 async def begin(

@@ -56,6 +56,31 @@ class Account:
     length_bytes: int = 0
     sent_bytes: int = 0
     duration_s: float = 0
+    step: str = OTHER
+    step_began: float = 0
+
+    def enter(self, step: str) -> str:
+        """Count the time from now on for `step`; which one it was before."""
+        now, former = perf_counter(), self.step
+        self.steps_s[former] = self.steps_s.get(former, 0.0) + now - self.step_began
+        self.step, self.step_began = step, now
+        return former
+
+
+class Lap:
+    """A task while nobody but its account wants to know."""
+
+    __slots__ = ("_account", "_former", "_step")
+
+    def __init__(self, account: Account, step: str) -> None:
+        self._account = account
+        self._step = step
+
+    def __enter__(self) -> None:
+        self._former = self._account.enter(self._step)
+
+    def __exit__(self, *_: object) -> None:
+        self._account.enter(self._former)
 
 
 class Span:
@@ -67,7 +92,7 @@ class Span:
 
     __slots__ = (
         "_finishers",
-        "_step",
+        "_former",
         "_token",
         "account",
         "began",
@@ -84,18 +109,19 @@ class Span:
         self.parent = parent
         self.account = account
         self.headers: Mapping[str, str] = parent.headers if parent is not None else _NO_HEADERS
-        self._step = STEPS.get(task)
 
     def __enter__(self) -> "Span":
+        account = self.account
+        self._former = account.enter(STEPS.get(self.task, account.step))
         self._token: Token[Span | None] = _current.set(self)
-        self.began = perf_counter()
+        self.began = account.step_began
         self._finishers = _begin(self) if _listeners else ()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.real_s = perf_counter() - self.began
+        self.account.enter(self._former)
+        self.real_s = self.account.step_began - self.began
         _current.reset(self._token)
-        self.settle()
         for finish in self._finishers:
             finish()
 
@@ -103,24 +129,22 @@ class Span:
         """Seconds since the task began."""
         return perf_counter() - self.began
 
-    def settle(self) -> None:
-        """Count the time for the step of this task, and not for that of the task around it."""
-        step = self._step
-        if step is None:
-            return
-        steps_s = self.account.steps_s
-        steps_s[step] = steps_s.get(step, 0.0) + self.real_s
-        around = self.parent
-        while around is not None:
-            if (outer := around._step) is not None:
-                steps_s[outer] = steps_s.get(outer, 0.0) - self.real_s
-                return
-            around = around.parent
-        self.account.duration_s = self.real_s
-
     def path(self) -> tuple[str, ...]:
         """The tasks from the outermost to this one."""
         return (self.task,) if self.parent is None else (*self.parent.path(), self.task)
+
+
+class Whole(Span):
+    """A request from its beginning to its end."""
+
+    def __enter__(self) -> "Whole":
+        self.account.step_began = perf_counter()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self.account.duration_s = self.real_s
 
 
 Finish = Callable[[], None]
@@ -135,25 +159,36 @@ _NO_HEADERS: Mapping[str, str] = {}
 
 def serving(account: Account, thing: object) -> Span:
     """Measure a whole request; what happens inside is counted in `account`."""
-    return Span("handling request", thing, None, account)
+    return Whole("handling request", thing, None, account)
 
 
 def measured(task: str, thing: object = None) -> AbstractContextManager[object]:
-    """Measure what happens inside, as a part of the request being served. `task` is constant text."""
+    """Measure what happens inside, as a part of the request being served. `task` is constant text.
+
+    Tasks that count as steps come one after the other; others may also run at the same time inside of one.
+    """
     around = _current.get()
-    return _NOTHING if around is None else Span(task, thing, around, around.account)
+    if around is None:
+        return _NOTHING
+    if _listeners:
+        return Span(task, thing, around, around.account)
+    step = STEPS.get(task)
+    return _NOTHING if step is None else Lap(around.account, step)
 
 
-def spent(task: str, seconds: float) -> None:
-    """Count time that has passed just now, as if it had been `measured`."""
+def spent(task: str, began: float, seconds: float) -> None:
+    """Count time that has passed already, as if it had been `measured`. `began`: by `time.perf_counter`."""
     around = _current.get()
-    if around is not None:
-        span = Span(task, None, around, around.account)
-        span.began = perf_counter() - seconds
-        finishers = _begin(span)
-        span.real_s = seconds
-        span.settle()
-        for finish in finishers:
+    if around is None:
+        return
+    account = around.account
+    steps_s, step = account.steps_s, STEPS.get(task, account.step)
+    steps_s[step] = steps_s.get(step, 0.0) + seconds
+    steps_s[account.step] = steps_s.get(account.step, 0.0) - seconds
+    if _listeners:
+        span = Span(task, None, around, account)
+        span.began, span.real_s = began, seconds
+        for finish in _begin(span):
             finish()
 
 
@@ -182,4 +217,5 @@ def listen(listener: Listener) -> Finish:
 
 
 def _begin(span: Span) -> list[Finish]:
+    """Tell the listeners."""
     return [listener(span) for listener in _listeners]

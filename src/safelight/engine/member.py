@@ -7,7 +7,8 @@ import random
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Literal
 
 from safelight.blob import Blob
@@ -26,7 +27,8 @@ class Job:
     """One request on its way. `started` and `deadline`: the loop's time, from when a worker has it.
 
     `joined`: the same clock. `needed_bytes`: memory that serving it takes, None before that is known.
-    `granted_bytes`: what it may take.
+    `granted_bytes`: what it may take. `asked`: by `time.perf_counter`; `waited_s`: from then until a worker
+    had it, for those who watch.
     """
 
     number: int
@@ -43,6 +45,8 @@ class Job:
     started: float = 0
     deadline: float = 0
     timer: asyncio.TimerHandle | None = None
+    asked: float = field(default_factory=perf_counter)
+    waited_s: float | None = None
 
     def fail(self, error: SafelightError) -> None:
         """Answer with an error, unless answered or cancelled already."""

@@ -16,6 +16,7 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
 from safelight.blob import Blob
 from safelight.engine import notes, orders, wire
@@ -191,7 +192,8 @@ class PoolEngine:
             self._abandon(job)
             raise
         finally:
-            spent("waiting for an image worker", (job.started or self._loop.time()) - joined)
+            waited_s = perf_counter() - job.asked if job.waited_s is None else job.waited_s
+            spent("waiting for an image worker", job.asked, waited_s)
 
     def _admit(self, job: Job) -> bool:
         """May this job start, if a process is idle? Then it is granted memory."""
@@ -244,6 +246,7 @@ class PoolEngine:
             job.fail(ImageError("image cannot be read", detail=str(error)))
             return
         job.attempts += 1
+        job.waited_s = perf_counter() - job.asked  # the time of the loop is too coarse to be told
         job.started = self._loop.time()
         job.deadline = job.started + self._limits.transform_timeout_s
         job.timer = self._loop.call_at(job.deadline, self._expire, member, job)

@@ -8,6 +8,7 @@ from safelight.errors import MemoryLimitExceeded
 from safelight.server.asgi import Receive
 from safelight.server.errors import ClientLeft
 from safelight.spool import Spool
+from safelight.timing import measured
 
 
 def has_body(headers: Mapping[str, str]) -> bool:
@@ -29,8 +30,9 @@ async def read_body(
         raise MemoryLimitExceeded
     spool = Spool(directory)
     try:
-        await _fill(spool, receive, max_bytes)
-        return await spool.finish()
+        with measured("reading request body"):
+            await _fill(spool, receive, max_bytes)
+            return await spool.finish()
     finally:
         spool.close()
 

@@ -57,12 +57,15 @@ class Metrics:
         numbers = self._tally.numbers
         requests, durations, received, sent = places
         numbers[requests] += 1
-        numbers[received] += account.received_bytes
+        if account.received_bytes:
+            numbers[received] += account.received_bytes
         numbers[sent] += account.sent_bytes
-        _observe(numbers, durations, account.duration_s)
-        steps = self._steps
+        numbers[durations + bisect_left(BUCKETS_S, account.duration_s)] += 1
+        numbers[durations + _SUM] += int(account.duration_s * _NS)
         for step, seconds in account.steps_s.items():
-            _observe(numbers, steps[step], seconds)
+            place = self._steps[step]
+            numbers[place + bisect_left(BUCKETS_S, seconds)] += 1
+            numbers[place + _SUM] += int(seconds * _NS)
 
     def watch(self, status: Callable[[], PoolStatus]) -> None:
         """Publish what an engine says of itself, now and every second; to be called on its event loop."""
@@ -83,11 +86,6 @@ class Metrics:
 def _label(endpoint: str) -> str:
     """Short and without secrets, which may stand in a matcher."""
     return mask(endpoint)[:MAX_LABEL_CHARACTERS]
-
-
-def _observe(numbers: "memoryview[int]", place: int, seconds: float) -> None:
-    numbers[place + bisect_left(BUCKETS_S, seconds)] += 1
-    numbers[place + _SUM] += int(seconds * _NS)
 
 
 class EngineWatch:

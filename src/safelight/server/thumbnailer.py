@@ -11,7 +11,7 @@ from dataclasses import replace
 import msgspec
 import structlog
 
-from safelight.blob import Blob, MemoryBlob
+from safelight.blob import MemoryBlob
 from safelight.engine.base import Engine
 from safelight.errors import BadRequest, SafelightError
 from safelight.image.counts import IDENTIFIED, CountName
@@ -131,7 +131,7 @@ class ThumbnailerService:
         return Answer(MemoryBlob(body), content_type, facts=_source_facts(made.source))
 
     async def _make(self, specs: Sequence[ThumbnailSpec], text: str, read_body: ReadBody) -> Thumbnails:
-        body = await _read(read_body)
+        body = await read_body()
         with self._image_loaded(), measured("thumbnailing image", text):
             made = await self.engine.thumbnail(body, specs)
         self._add(made.counts)
@@ -161,7 +161,7 @@ class ThumbnailerService:
 
     async def _identify(self, read_body: ReadBody) -> Answer:
         _log.info("identifying image")
-        body = await _read(read_body)
+        body = await read_body()
         with self._image_loaded(), measured("identifying"):
             info = await self.engine.identify(body)
         self._add(IDENTIFIED)
@@ -173,11 +173,6 @@ def thumbnailer(settings: HostSettings, say: Say) -> MakeApp:
     """The application of each HTTP worker. Nothing is decoded here, so no escape can be wrong."""
     settings = replace(settings, app=replace(settings.app, refuse_bad_escapes=False))
     return lambda seat: host(ThumbnailerService, settings, seat, say)
-
-
-async def _read(read_body: ReadBody) -> Blob:
-    with measured("reading request body"):
-        return await read_body()
 
 
 def _parsed(texts: Sequence[str]) -> list[ThumbnailSpec]:

@@ -1,6 +1,6 @@
 """The whole domain on one screen: what a request carries, the steps of an endpoint, and what they share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -35,10 +35,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where an image was found or stored: its rendered path, without root or prefix, and its URL."""
+    """Where an image was found or stored: its rendered path, without root or prefix; `url` makes its URL."""
 
     path: str
-    url: Url
+    url: Callable[[], Url]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,12 @@
 """The life of a request: what runs when, and what stops it (reference/imagestore sections 0, 2.5 and 8.3)."""
 
+from pathlib import Path
+
 import pytest
 
 from safelight.errors import BadRequest, Forbidden, MemoryLimitExceeded, NotFound
+
+DATA = Path(__file__).parent.parent / "data"
 
 
 def line(result) -> str:
@@ -83,6 +87,21 @@ def test_validators_run_before_sources(serve):
 def test_stores_already_done_are_not_rolled_back(serve, tmp_path):
     api = serve("""
         path "good" "a"
+        path "bad" "taken/b"
+        put "x" {
+            store_file "input" root="images" path="good"
+            store_file "input" root="images" path="bad"
+        }
+    """)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "taken").touch()
+    api.put("/x", b"data").failed(BadRequest)
+    assert (tmp_path / "images" / "a").read_bytes() == b"data"
+
+
+def test_nothing_is_stored_when_one_of_the_paths_is_refused(serve, tmp_path):
+    api = serve("""
+        path "good" "a"
         path "bad" "/b"
         put "x" {
             store_file "input" root="images" path="good"
@@ -90,7 +109,25 @@ def test_stores_already_done_are_not_rolled_back(serve, tmp_path):
         }
     """)
     api.put("/x", b"data").failed(Forbidden)
-    assert (tmp_path / "images" / "a").read_bytes() == b"data"
+    assert not (tmp_path / "images").exists()
+
+
+def test_stores_of_one_place_are_done_in_file_order(serve, tmp_path):
+    """Also where the place is spelt in several ways; the last one wins."""
+    api = serve("""
+        path { "one" "a/b"; "other" "./a//b" }
+        put "x" {
+            thumbnail "input" "small" width=1 height=1 format="png"
+            store_file "input" root="images"   path="one"
+            store_file "small" root="images"   path="other"
+            store_file "input" root="images/." path="one"
+            output_store_path { "input"; "small" }
+        }
+    """)
+    picture = (DATA / "coffee.jpg").read_bytes()
+    answer = api.put("/x", picture)
+    assert answer.text.split() == ["a/b", "./a//b"]
+    assert (tmp_path / "images" / "a" / "b").read_bytes() == picture
 
 
 def test_delete_has_no_input_and_removes_files(serve, tmp_path):

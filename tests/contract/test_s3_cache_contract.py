@@ -147,7 +147,7 @@ def test_a_copy_has_a_url_of_each_kind(api, seaweed, watched, bucket, cache):
 @pytest.mark.covers("s170", "s171", "s172")
 def test_a_cache_of_the_older_server(api, watched, bucket, cache):
     """Its files are used: private URLs keep their expiry, default ports vanish. Sharp edges S42, S43."""
-    url = "http://mybucket.s3.amazonaws.com:80/pre/a%2Bb?AWSAccessKeyId=AK&Expires=1&Signature=a%2Fb%3D"
+    url = "http://mybucket.s3.amazonaws.com:80/pre/a%2Bb?AWSAccessKeyId=AK&Expires=4000000000&Signature=a%2Fb%3D"
     head = {"private_url": url, "content_type": "image/png"}
     write_copy(cache, bucket, "pre/a+b", put_together(head, b"copy"))
     with watched.refusing():

@@ -9,8 +9,8 @@ import pytest
 from safelight.blob import Blob
 from safelight.errors import MemoryLimitExceeded, StorageError
 from safelight.server.body import read_body
-from safelight.spool import MEMORY_BYTES
 from safelight.server.errors import ClientLeft
+from safelight.spool import MEMORY_BYTES
 
 LENGTH = {"transfer-encoding": "chunked"}
 

@@ -67,7 +67,7 @@ class Bucket:
     async def get(self, key: str, max_bytes: int) -> Stored:
         self.asked["get"] += 1
         found = await self.files.get(key, max_bytes)
-        return Stored(found.data, self.url(key), self.types.get(key))
+        return Stored(found.data, lambda: self.url(key), self.types.get(key))
 
     async def put(self, key: str, data: Blob, content_type: str | None = None) -> Url:
         self.asked["put"] += 1
@@ -134,7 +134,7 @@ async def test_a_file_of_the_original_server_is_a_hit(setting: Setting) -> None:
     found = await setting.public.get("a.jpg", MEBIBYTE)
     assert found.data.read() == b"data"
     assert found.content_type == "image/jpeg"
-    assert found.url == parse_url(URL)
+    assert found.url() == parse_url(URL)
     assert setting.bucket.asked == {}
     assert setting.counted == {HITS: 1}
 
@@ -155,7 +155,7 @@ async def test_other_ways_to_write_a_head(
 ) -> None:
     setting.write("a", cache_file(encoded, b"data"))
     found = await setting.public.get("a", MEBIBYTE)
-    assert (found.data.read(), found.content_type, str(found.url)) == (b"data", content_type, url)
+    assert (found.data.read(), found.content_type, str(found.url())) == (b"data", content_type, url)
     assert setting.counted == {HITS: 1}
 
 
@@ -174,7 +174,7 @@ async def test_what_a_head_lacks_is_fetched_and_added(setting: Setting, encoded:
     setting.bucket.types["a"] = "image/gif"
     with capture_logs() as lines:
         found = await setting.public.get("a", MEBIBYTE)
-    assert (found.content_type, str(found.url)) == (
+    assert (found.content_type, str(found.url())) == (
         "image/gif",
         "http://s3.example.com/bucket/p/a?Signature=a%2Bb",
     )
@@ -182,10 +182,19 @@ async def test_what_a_head_lacks_is_fetched_and_added(setting: Setting, encoded:
     assert setting.counted == {MISSES: 1}
     assert lines == []
     again = await setting.public.get("a", MEBIBYTE)
-    assert (again.data.read(), again.content_type, again.url) == (b"data", "image/gif", found.url)
-    assert str((await setting.private.get("a", MEBIBYTE)).url) == URL
+    assert (again.data.read(), again.content_type, again.url()) == (b"data", "image/gif", found.url())
+    assert str((await setting.private.get("a", MEBIBYTE)).url()) == URL
     assert setting.bucket.asked == {"get": 1}
     assert text("more") + b"\x2a" in setting.read("a")
+
+
+async def test_a_link_that_has_ended_is_made_again(setting: Setting) -> None:
+    await setting.bucket.files.put("a", MemoryBlob(b"data"))
+    ended = head(content_type=text("a/b"), public_url=text(f"{URL}?Expires=1700000000&Signature=x"))
+    setting.write("a", cache_file(ended, b"data"))
+    found = await setting.public.get("a", MEBIBYTE)
+    assert str(found.url()) == "http://s3.example.com/bucket/p/a?Signature=a%2Bb"
+    assert (setting.bucket.asked, setting.counted) == ({"get": 1}, {MISSES: 1})
 
 
 DAMAGE = {
@@ -294,7 +303,11 @@ async def test_the_second_read_is_a_hit(setting: Setting) -> None:
     setting.bucket.types["a"] = "image/gif"
     first = await setting.public.get("a", MEBIBYTE)
     second = await setting.public.get("a", MEBIBYTE)
-    assert (first.data.read(), first.url, first.content_type) == (b"data", second.url, second.content_type)
+    assert (first.data.read(), first.url(), first.content_type) == (
+        b"data",
+        second.url(),
+        second.content_type,
+    )
     assert second.data.read() == b"data"
     assert setting.bucket.asked == {"get": 1}
     assert setting.counted == {MISSES: 1, HITS: 1}
@@ -304,7 +317,7 @@ async def test_the_second_read_is_a_hit(setting: Setting) -> None:
 async def test_a_store_makes_a_later_read_a_hit(setting: Setting) -> None:
     url = await setting.public.put("a", MemoryBlob(b"data"), "image/gif")
     found = await setting.public.get("a", MEBIBYTE)
-    assert (found.data.read(), found.url, found.content_type) == (b"data", url, "image/gif")
+    assert (found.data.read(), found.url(), found.content_type) == (b"data", url, "image/gif")
     assert setting.bucket.asked == {"put": 1}
     assert setting.counted == {HITS: 1}
 
@@ -418,7 +431,7 @@ async def test_a_write_that_fails_leaves_no_old_copy(
         await setting.bucket.put("a", MemoryBlob(b"new"))
         patch.setattr(os, "fsync", full)
         with cache.watched("bucket/p/a") as watch:
-            stored = Stored(MemoryBlob(b"new"), file_url("a"))
+            stored = Stored(MemoryBlob(b"new"), lambda: file_url("a"))
             await cache.keep("bucket/p/a", stored, "public_url", watch, replaced=True)
     assert [line["event"] for line in lines] == ["cannot write S3 object cache file"]
     assert (await setting.public.get("a", MEBIBYTE)).data.read() == b"new"

@@ -6,6 +6,7 @@ and "Authenticating Requests: Using Query Parameters".
 """
 
 import hashlib
+import math
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from unittest import mock
@@ -22,6 +23,7 @@ from safelight.storage.s3.account import TWENTY_YEARS_S, Account, Credentials
 from safelight.storage.s3.address import Endpoint, endpoint_of, escape_key, object_url
 from safelight.storage.s3.signature import (
     MAX_EXPIRES_S,
+    ends_at,
     headers_v4,
     private_query,
     signed_v2,
@@ -284,3 +286,19 @@ def test_queries_are_plain_ascii(key: str, credentials: Credentials) -> None:
         assert not set(query) & set(' "#<>+/')
         assert query.isascii()
         assert query.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("query", "end"),
+    [
+        ("AWSAccessKeyId=A&Expires=2000000000&Signature=x", 2_000_000_000),
+        ("X-Amz-Date=20330518T033320Z&X-Amz-Expires=60&X-Amz-Signature=x", 2_000_000_060),
+        ("", math.inf),
+        ("a=b", math.inf),
+        ("Expires=soon", 0),
+        ("X-Amz-Expires=60", 0),
+        ("X-Amz-Date=tomorrow&X-Amz-Expires=60", 0),
+    ],
+)
+def test_the_end_of_a_link(query: str, end: float) -> None:
+    assert ends_at(Url("https", "/key", "host", query=query)) == end

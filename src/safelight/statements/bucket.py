@@ -23,11 +23,6 @@ class InBucket(Statement):
     prefix: str = attribute(default="", help="put in front of the key; not part of output paths")
     s3: str = attribute(default="", help="name of the `s3` statement with the account", example="archive")
 
-    @property
-    def place(self) -> str:
-        """Where keys of this statement lead to; equal for statements that can meet."""
-        return f"s3:{self.s3}:{self.bucket}/{self.prefix}"
-
 
 class CachedObject(InBucket):
     """An object whose data a directory can keep."""
@@ -46,6 +41,8 @@ class CachedObject(InBucket):
     def check(self) -> Iterator[str]:
         if self.cache_control and not (self.cache_control.isascii() and self.cache_control.isprintable()):
             yield "'cache-control' holds characters that no header may hold, as a line end"
+        if self.cache_max_size and not self.cache_root:
+            yield "expected 'cache-root' attribute to be set, as 'cache-max-size' is"
         yield from super().check()
 
 
@@ -90,6 +87,9 @@ def _address(place: str, bucket: Bucket, key: str) -> str:
 
 class NotConfigured:
     """The storage of a statement whose `s3` statement is missing."""
+
+    def place(self, key: str) -> str:
+        return key
 
     async def get(self, key: str, max_bytes: int) -> Stored:
         raise S3NotConfigured("S3 client not configured")

@@ -250,10 +250,11 @@ class ListEntry:
     def line(self, state: RequestState) -> str:
         """Raises: ImageNotLoaded; SetupError for an image that is at no location, or for a bad rewrite."""
         location = self._location(state.images[self._declared.image_name])
-        local = self._locals(location)
+        local = {**self._local, "path": location.path}
         if self._form == "path":
             return self._path(state, local) if self._declared.path else location.path
-        url = self._rewritten(location.url, state, local)
+        url = location.url()
+        url = self._rewritten(url, state, {**local, **_parts(url)})
         return str(url) if self._form == "URL" else url.uri
 
     def _location(self, image: NamedImage) -> Location:
@@ -262,15 +263,6 @@ class ListEntry:
             what = "path" if self._form == "path" else "URL"
             raise SetupError(f"{self._side} {what} not set for image '{self._declared.image_name}'")
         return location
-
-    def _locals(self, location: Location) -> dict[str, str]:
-        if self._form == "path":
-            return {**self._local, "path": location.path}
-        url = location.url
-        port = "" if url.port is None else str(url.port)
-        optional = {"scheme": url.scheme, "host": url.host, "port": port}
-        known = {name: text for name, text in optional.items() if text}
-        return {**self._local, "path": location.path, "url": str(url), **known}
 
     def _path(self, state: RequestState, local: dict[str, str]) -> str:
         return render_path(self._declared.path or "", self._paths, state.variables, local)
@@ -286,6 +278,13 @@ class ListEntry:
         if declared.path:
             url = url.with_path(self._path(state, local))
         return url
+
+
+def _parts(url: Url) -> dict[str, str]:
+    """What templates may use of an original URL; a part that it does not have is not defined."""
+    port = "" if url.port is None else str(url.port)
+    parts = {"url": str(url), "scheme": url.scheme, "host": url.host, "port": port}
+    return {name: text for name, text in parts.items() if text}
 
 
 class ListOutput:

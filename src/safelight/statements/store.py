@@ -118,8 +118,10 @@ class ImageStore:
         self.about = about
 
     def plan(self, state: RequestState) -> Change:
-        """Raises: ImageNotLoaded, PathNotDefined, PathRenderingError."""
-        return Writing(self, state.images[self.image_name], self.target.path(state))
+        """Raises: ImageNotLoaded, PathNotDefined, PathRenderingError, Forbidden, BadRequest."""
+        image, path = state.images[self.image_name], self.target.path(state)
+        with self.about:
+            return Writing(self, image, path)
 
 
 class Writing:
@@ -142,8 +144,8 @@ class Writing:
 
     def record(self, state: RequestState) -> None:
         name = self._store.image_name
-        if self._url is not None:
-            state.images[name] = replace(state.images[name], stored=Location(self._path, self._url))
+        if (url := self._url) is not None:
+            state.images[name] = replace(state.images[name], stored=Location(self._path, lambda: url))
 
 
 class Delete:

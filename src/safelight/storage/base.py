@@ -1,5 +1,6 @@
 """What every storage can do. A key is relative and clean, its parts separated by `/`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,19 +10,27 @@ from safelight.url import Url
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a storage holds under a key, and the URL that clients are given for it.
+    """What a storage holds under a key.
 
-    `modified`: Unix time of the last change, None when only the data can tell, or nobody.
+    `url`: makes the URL that clients are given for it, which may take a signature. `modified`: Unix time of
+    the last change, None when only the data can tell, or nobody.
     """
 
     data: Blob
-    url: Url
+    url: Callable[[], Url]
     content_type: str | None = None
     modified: float | None = None
 
 
 class Storage(Protocol):
     """Bytes under keys."""
+
+    def place(self, key: str) -> str:
+        """A name of what `key` leads to: equal where two storages, or two keys, lead to the same thing.
+
+        Raises: Forbidden, BadRequest for what cannot be a key.
+        """
+        ...
 
     async def get(self, key: str, max_bytes: int) -> Stored:
         """Open what is stored under `key`.

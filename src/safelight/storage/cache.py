@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import os
 import struct
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from safelight.blob import Blob, MemoryBlob
 from safelight.errors import ConfigError, MemoryLimitExceeded, SetupError, StorageError
 from safelight.storage.base import Storage, Stored
 from safelight.storage.bounded import BoundedDirectory
+from safelight.storage.s3.signature import ends_at
 from safelight.url import Url, parse_url
 
 LAYOUT = ("[0-9a-f]{2}", "[0-9a-f]{2}", "[0-9a-f]{28}")
@@ -44,7 +46,7 @@ class _Damaged(Exception):
     """A cache file that nobody has written in this format, or not to its end."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Watch:
     """What somebody who is about to keep a copy sees. `overtaken`: the object has changed in the meantime."""
 
@@ -135,7 +137,7 @@ class ObjectCache:
 
     def _write(self, address: str, stored: Stored, url_key: UrlKey, replaced: bool) -> None:
         head = {} if replaced else self._kept_head(address)
-        ours: dict[str, object] = {"content_type": stored.content_type, url_key: str(stored.url)}
+        ours: dict[str, object] = {"content_type": stored.content_type, url_key: str(stored.url())}
         if stored.modified is not None:
             ours["modified"] = stored.modified
         encoded = msgspec.msgpack.encode({**head, **ours})
@@ -186,6 +188,10 @@ class CachedStorage:
         self._address = address
         self._url_key: UrlKey = url_key
 
+    def place(self, key: str) -> str:
+        """See `Storage.place`."""
+        return self._inner.place(key)
+
     async def get(self, key: str, max_bytes: int) -> Stored:
         """See `Storage.get`. A copy is served without asking the storage for anything."""
         address = self._address(key)
@@ -193,7 +199,8 @@ class CachedStorage:
             return found
         with self._cache.watched(address) as watch:
             fetched = await self._inner.get(key, max_bytes)
-            stored = replace(fetched, url=_as_cached(fetched.url))
+            url = _as_cached(fetched.url())
+            stored = replace(fetched, url=lambda: url)
             await self._cache.keep(address, stored, self._url_key, watch, replaced=False)
         return stored
 
@@ -207,7 +214,7 @@ class CachedStorage:
                 await self._cache.drop(address)
                 raise
             self._cache.overtake(address, by=watch)
-            stored = Stored(data, url, content_type)
+            stored = Stored(data, lambda: url, content_type)
             await self._cache.keep(address, stored, self._url_key, watch, replaced=True)
         return url
 
@@ -275,8 +282,10 @@ def _stored(descriptor: int, url_key: UrlKey) -> Stored | None:
             return None
         size = os.fstat(descriptor).st_size - start
         if size > _IN_MEMORY_BYTES:
-            return Stored(_TailBlob(os.dup(descriptor), start, size), url, content_type, modified)
-        return Stored(MemoryBlob(os.pread(descriptor, size, start)), url, content_type, modified)
+            data: Blob = _TailBlob(os.dup(descriptor), start, size)
+        else:
+            data = MemoryBlob(os.pread(descriptor, size, start))
+        return Stored(data, lambda: url, content_type, modified)
     finally:
         os.close(descriptor)
 
@@ -299,10 +308,11 @@ def _read_head(descriptor: int) -> tuple[_Head, int]:
 
 
 def _url(head: _Head, key: UrlKey) -> Url | None:
-    """Raises: _Damaged."""
+    """None also for a link that opens nothing any more. Raises: _Damaged."""
     text = _text_value(head, key)
     try:
-        return None if text is None else parse_url(text)
+        url = None if text is None else parse_url(text)
+        return None if url is None or ends_at(url) <= time.time() else url
     except SetupError as error:
         raise _Damaged(f"{key}: {error.message}") from error
 

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from safelight.blob import Blob, FileBlob, MemoryBlob
@@ -47,13 +48,17 @@ class FileStorage:
         self.root = root.absolute()
         self._real_root = ""
 
+    def place(self, key: str) -> str:
+        """See `Storage.place`. Links are not followed."""
+        return f"file:{self.root}/{_checked(key)}"
+
     async def get(self, key: str, max_bytes: int) -> Stored:
         """See `Storage.get`. The file is opened, not read; opening a local file does not block for long."""
         with _translated(key, _ABSENT):
             descriptor = os.open(f"{self.root}/{_checked(key)}", _READ)
             try:
                 self._check_beneath(descriptor, key)
-                return Stored(_blob(descriptor, key, max_bytes), file_url(key))
+                return Stored(_blob(descriptor, key, max_bytes), partial(file_url, key))
             except BaseException:
                 os.close(descriptor)
                 raise

@@ -19,6 +19,9 @@ class Forgetting:
         self._caches = caches
         self._address = address
 
+    def place(self, key: str) -> str:
+        return self._inner.place(key)
+
     async def get(self, key: str, max_bytes: int) -> Stored:
         return await self._inner.get(key, max_bytes)
 

@@ -118,7 +118,7 @@ def object_key(prefix: str, path: str, *, keeps_dots: bool) -> str:
     or not UTF-8.
     """
     key = prefix + path
-    if ".." in key.split("/"):
+    if ".." in (key if keeps_dots else key.replace("\\", "/")).split("/"):
         raise OutsideOfRoot(f"S3 key '{_shown(path)}' refused: it has a '..' segment")
     if "\0" in key:
         raise OutsideOfRoot(f"S3 key '{_shown(path)}' refused: it has a NUL character")

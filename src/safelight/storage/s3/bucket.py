@@ -173,14 +173,19 @@ class Bucket:
         """The object's key in the bucket. Raises: Forbidden, BadRequest for what cannot be one."""
         return address.object_key(self._prefix, key, keeps_dots=self._client.account.endpoint.is_aws)
 
+    def place(self, key: str) -> str:
+        """See `Storage.place`."""
+        endpoint = self._client.account.endpoint
+        return f"s3:{endpoint.host}:{endpoint.port}{endpoint.base_path}/{self._name}/{self.full_key(key)}"
+
     async def get(self, key: str, max_bytes: int) -> Stored:
         """See `Storage.get`. Equal requests at the same time are one; the content is here when it returns."""
         full_key = self.full_key(key)
         content = await self._shared(full_key, max_bytes, partial(self._download, key, full_key, max_bytes))
         if content.data.size > max_bytes:
             raise MemoryLimitExceeded
-        url = await self._url(full_key)
-        return Stored(content.data, url, content.content_type, content.modified)
+        make_url = await self._url(full_key)
+        return Stored(content.data, make_url, content.content_type, content.modified)
 
     async def put(self, key: str, data: Blob, content_type: str | None = None) -> Url:
         """See `Storage.put`: one PUT request, acknowledged by the store."""
@@ -199,7 +204,8 @@ class Bucket:
             raise StorageError(message, detail=error.detail) from error
         finally:
             self._changed(full_key)
-        return await self._url(full_key)
+        make_url = await self._url(full_key)
+        return make_url()
 
     async def delete(self, key: str) -> None:
         """See `Storage.delete`."""
@@ -329,15 +335,20 @@ class Bucket:
         kind = StorageUnreachable if failure.status >= 500 else StorageError
         return kind(message, detail=detail)
 
-    async def _url(self, full_key: str) -> Url:
-        """The URL that clients are given: plain for public objects, signed for the others."""
+    async def _url(self, full_key: str) -> Callable[[], Url]:
+        """Makes the URL that clients are given. The region is found out where it depends on that."""
         account, name = self._client.account, self._name
         regional = account.url_signature == "v4" and not self._public
         region = self._client.region(name)
         if regional or address.needs_region(account.endpoint, name):
             region = await self._client.find_region(name)
-        make_url = address.regional_object_url if regional else address.object_url
-        url = make_url(account.endpoint, name, full_key, region)
+        return partial(self._made_url, full_key, region, regional=regional)
+
+    def _made_url(self, full_key: str, region: str, *, regional: bool) -> Url:
+        """Plain for public objects, signed for the others."""
+        account, name = self._client.account, self._name
+        object_url = address.regional_object_url if regional else address.object_url
+        url = object_url(account.endpoint, name, full_key, region)
         if self._public:
             return url
         query = signature.private_query(account, name, full_key, url, region, time.time())

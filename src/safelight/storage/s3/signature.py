@@ -8,8 +8,10 @@ import hashlib
 import hmac
 import time
 from base64 import b64encode
+from calendar import timegm
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 from urllib.parse import quote
 
 from safelight.storage.s3.account import Account, Credentials
@@ -20,6 +22,7 @@ MAX_EXPIRES_S = 604_800
 """The longest life of a version 4 link: seven days."""
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
+_TIMESTAMP = "%Y%m%dT%H%M%SZ"
 
 
 def private_query(account: Account, bucket: str, key: str, url: Url, region: str, now: float) -> str:
@@ -32,6 +35,21 @@ def private_query(account: Account, bucket: str, key: str, url: Url, region: str
     if account.url_signature == "v2":
         return signed_v2(bucket, key, account.credentials, int(now) + account.url_expires_s)
     return signed_v4("GET", url, account.credentials, region=region, now=now, expires_s=account.url_expires_s)
+
+
+def ends_at(url: Url) -> float:
+    """When a link made by `private_query` stops working; infinity for a plain URL. What is no number is 0."""
+    items = (item.partition("=") for item in url.query.split("&"))
+    parameters = {name: text for name, _, text in items}
+    try:
+        if "Expires" in parameters:
+            return int(parameters["Expires"])
+        if "X-Amz-Expires" in parameters:
+            signed_at = time.strptime(parameters["X-Amz-Date"], _TIMESTAMP)
+            return timegm(signed_at) + int(parameters["X-Amz-Expires"])
+    except (KeyError, ValueError):
+        return 0
+    return inf
 
 
 def signed_v2(bucket: str, key: str, credentials: Credentials, expires_at: int) -> str:
@@ -122,7 +140,7 @@ class _Scope:
 
     @classmethod
     def at(cls, now: float, region: str) -> "_Scope":
-        return cls(time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)), region)
+        return cls(time.strftime(_TIMESTAMP, time.gmtime(now)), region)
 
     @property
     def parts(self) -> tuple[str, str, str, str]:

@@ -72,6 +72,7 @@ def test_the_start_command_of_the_older_documentation(commands: Commands, socket
     """As written there, but for a prefix to its paths, and a user that this machine has."""
     for directory in ("var/run/httpimagestore", "var/log/httpimagestore", "etc", "images"):
         (sockets / directory).mkdir(parents=True)
+    sockets.chmod(0o755)  # that of a temporary directory keeps others out
     (sockets / "images").chmod(0o777)
     configuration(sockets).rename(sockets / "etc/httpimagestore.conf")
     words = SEED.replace("--user httpimagestore", f"--user {other_user()}").split()

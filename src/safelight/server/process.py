@@ -173,7 +173,7 @@ class Application(RenewableApplication):
             "child_exit": self._child_exit,
         }
         if self._user is not None:
-            values |= {"user": self._user.pw_uid, "group": self._user.pw_gid, "initgroups": True}
+            values |= {"user": self._user.pw_uid, "group": self._user.pw_gid}
         if settings.tls is not None:  # gunicorn only checks that they are there, and calls listeners https://
             values["certfile"] = str(settings.tls.certificate)
             values["keyfile"] = str(settings.tls.key)
@@ -250,6 +250,9 @@ class Application(RenewableApplication):
         worker.row = self._statistics.take_row()
 
     def _post_fork(self, _master: Arbiter, worker: HttpWorker) -> None:
+        if self._user is not None:  # all groups at once: told to see to it, gunicorn keeps root's own group
+            os.initgroups(self._user.pw_name, self._user.pw_gid)
+            os.setgid(self._user.pw_gid)
         shares = divmod(self._image_workers, self._http_workers)
         share = shares[0] + ((worker.age - 1) % self._http_workers < shares[1])
         counters = self._statistics.counters(worker.row)

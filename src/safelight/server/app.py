@@ -113,8 +113,8 @@ class App:
             self._access_log.reopen()
 
     async def close(self) -> None:
-        """Stop the engine."""
-        await self._service.engine.close()
+        """Stop the service."""
+        await self._service.close()
         if self._on_close is not None:
             await asyncio.to_thread(self._on_close)
 

@@ -37,6 +37,12 @@ class StoreService:
         exchange.tell(always_told(endpoint, request))
         return await run(endpoint, captures, request, read_body, self._max_bytes)
 
+    async def close(self) -> None:
+        """Stop the engine and close the connections to object stores."""
+        await self.engine.close()
+        for client in self._api.resources.s3.values():
+            await client.close()
+
     async def check_health(self) -> Answer:
         """Process one tiny picture. Raises: what the engine raises."""
         return await self._health.answer()

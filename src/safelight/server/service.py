@@ -9,7 +9,7 @@ from safelight.server.exchange import Exchange
 
 
 class Service(Protocol):
-    """Answers requests with the help of one engine, which the application starts and stops."""
+    """Answers requests with the help of one engine, which the application starts."""
 
     banner: str
     engine: Engine
@@ -19,6 +19,10 @@ class Service(Protocol):
 
         Raises: any SafelightError.
         """
+        ...
+
+    async def close(self) -> None:
+        """Stop the engine, and let go of whatever else the service holds open."""
         ...
 
     async def check_health(self) -> Answer:

@@ -93,6 +93,10 @@ class ThumbnailerService:
         self.engine = engine
         self._count = counters.add
 
+    async def close(self) -> None:
+        """Stop the engine."""
+        await self.engine.close()
+
     async def check_health(self) -> Answer:
         """Says that the server answers; asks nothing of the engine, as the original does."""
         return text_answer(f"{self.banner} OK")

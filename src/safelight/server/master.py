@@ -86,6 +86,10 @@ class Master(Arbiter):
         super().murder_workers()
         self._service_manager.alive(self._statistics.value("workers"))
 
+    def kill_worker(self, pid: int, sig: int) -> None:
+        """ABRT, which is for workers that hang, becomes KILL: one that is stopped would not notice it."""
+        super().kill_worker(pid, signal.SIGKILL if sig == signal.SIGABRT else sig)
+
     def manage_workers(self) -> None:
         """Start workers that are missing; stop those that are too many once they are not needed any more."""
         workers = self._by_age()

@@ -56,7 +56,7 @@ class HttpWorker(Worker):
         self._serving = mmap.mmap(-1, 1)
 
     def init_signals(self) -> None:
-        """TERM and INT drain, QUIT stops, ABRT (a blocked event loop) kills."""
+        """TERM and INT drain, QUIT stops."""
         for number in self.SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         for number in (signal.SIGTERM, signal.SIGINT):

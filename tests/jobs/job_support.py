@@ -20,9 +20,9 @@ def order(name: str = "a", host: str = "origin.example", **rest: Any) -> Order:
     return Order(source=f"http://{host}/{name}.jpg", outputs=(output,), **rest)
 
 
-async def until(look: Callable[[], Awaitable[T]]) -> T:
+async def until(look: Callable[[], Awaitable[T]], *, patience_s: float = PATIENCE_S) -> T:
     """What `look` returns as soon as that is true."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while not (seen := await look()):
         assert time.monotonic() < deadline, "waited in vain"
         await asyncio.sleep(0.01)

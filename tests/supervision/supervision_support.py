@@ -13,6 +13,9 @@ from pathlib import Path
 DEADLINE_S = 60
 """For what takes a second or two on a quiet machine."""
 
+PAUSE_S = 0.01
+"""Between the requests of one client, so that something is left of the machine for the server."""
+
 STORE = """
 path { "by-name" "#{name}" }
 put "store" ":name" {
@@ -125,7 +128,7 @@ class Client(threading.Thread):
         self.failures: list[str] = []
 
     def run(self) -> None:
-        while not self._done.is_set():
+        while not self._done.wait(PAUSE_S):
             try:
                 self._once()
             except (OSError, http.client.HTTPException) as error:

@@ -44,7 +44,8 @@ def can_become(name: str) -> bool:
 
 
 as_root = pytest.mark.skipif(
-    os.geteuid() != 0 or not can_become(USER), reason=f"only root can run workers as {USER}"
+    os.geteuid() != 0 or not can_become(USER),
+    reason=f"only root can run workers as {USER}, who must be able to run this Python",
 )
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -158,6 +159,19 @@ def test_a_reload_that_no_worker_can_start_with_is_taken_back(servers: Servers, 
     (plugins / "broken.py").unlink()
     reload(server)
     assert ask(server.url, "GET", "/new") == (200, b"new\r\n")
+
+
+def test_a_service_manager_hears_that_a_refused_reload_is_over(servers: Servers, tmp_path: Path) -> None:
+    """Otherwise it would wait, and then take the server for one that hangs (`Type=notify-reload`)."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"\0{tmp_path}")
+        manager.settimeout(DEADLINE_S)
+        server = servers.start(STORE, "--workers", "1", environment={"NOTIFY_SOCKET": f"@{tmp_path}"})
+        assert manager.recv(4096) == b"READY=1"
+        (server.directory / "api.sdl").write_text("get { nonsense")
+        server.signal(signal.SIGHUP)
+        assert manager.recv(4096).startswith(b"RELOADING=1\n")
+        assert manager.recv(4096) == b"READY=1"
 
 
 # Numbers of workers, and another server in the place of this one

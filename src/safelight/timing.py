@@ -138,8 +138,9 @@ class Whole(Span):
     """A request from its beginning to its end."""
 
     def __enter__(self) -> "Whole":
-        self.account.step_began = perf_counter()
+        began = self.account.step_began = perf_counter()
         super().__enter__()
+        self.began = began
         return self
 
     def __exit__(self, *_: object) -> None:

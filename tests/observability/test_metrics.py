@@ -19,7 +19,7 @@ from safelight.timing import STEP_NAMES
 Start = Callable[..., Server]
 Samples = dict[str, dict[tuple[str, ...], float]]
 TIMEOUT_S = 30
-OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5"
 REQUESTS = "safelight_requests_total"
 
 
@@ -45,6 +45,22 @@ def wait_for(url: str, is_so: Callable[[Samples], bool]) -> Samples:
         assert time.monotonic() < deadline, samples
         time.sleep(0.05)
     return samples
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/openmetrics-text;version=abc",
+        "text/plain;version=x;escaping=y",
+        "application/openmetrics-text;version=2.0.0,*/*",
+        ";,=;,",
+        "a" * 4000,
+    ],
+)
+def test_whatever_a_client_accepts_is_answered(server: Server, accept: str) -> None:
+    answer = httpx.get(f"{server.url}/metrics", headers={"accept": accept})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
 def counted(samples: Samples) -> dict[tuple[str, ...], float]:

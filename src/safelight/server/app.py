@@ -25,7 +25,8 @@ from safelight.server.errors import (
     text_answer,
 )
 from safelight.server.exchange import Exchange
-from safelight.server.metrics import Exposition, Metrics
+from safelight.server.exposition import Exposition
+from safelight.server.metrics import Metrics
 from safelight.server.request_line import server_timing
 from safelight.server.service import Service
 from safelight.server.stats import Statistics
@@ -62,7 +63,7 @@ class AppSettings:
 
 
 class App:
-    """Serves one service. `on_start` is called when its engine is ready, `on_close` when it has stopped.
+    """Serves one service. `on_start` is called when it is ready, `on_close` when it has stopped.
 
     `metrics`: what requests are counted in. `admin`: the listener at which alone the metrics are shown;
     None: they are shown at all, unless an endpoint serves `/metrics`.
@@ -100,9 +101,9 @@ class App:
             await self._live(receive, send)
 
     async def start(self) -> None:
-        """Start the engine. Raises: SafelightError; the server must not boot then."""
+        """Start the service. Raises: SafelightError; the server must not boot then."""
         self.reopen_logs()  # they were opened before the fork, perhaps long ago
-        await self._service.engine.start()
+        await self._service.start()
         self._count("workers")
         if self._on_start is not None:
             self._on_start()

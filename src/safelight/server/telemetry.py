@@ -84,7 +84,8 @@ class Tracing:
         made = self._request(exchange, began_ns) if exchange is not None else self._task(span, began_ns)
         self._open[span] = made
         span.headers = self._headers(made)
-        span.account.trace = f"{made.get_span_context().trace_id:032x}"
+        context = made.get_span_context()
+        span.account.trace = f"{context.trace_id:032x}" if context.is_valid else None
 
         def finish() -> None:
             del self._open[span]

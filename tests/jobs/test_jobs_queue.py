@@ -12,12 +12,13 @@ import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from job_support import LONG_S, SHORT_S, held, lease_all, lease_one, names, order, until
 
-from safelight.errors import StorageError
+from safelight.errors import BadRequest, StorageError
 from safelight.jobs import schema
 from safelight.jobs.queue import BadCursor, Filter, JobQueue, LeaseLost, NoSuchJob
 from safelight.jobs.record import (
@@ -126,6 +127,15 @@ async def test_concurrent_submissions_of_a_key_are_one_job(queue: JobQueue, othe
     ids = await asyncio.gather(*submissions)
     assert len({shared for shared, _ in ids}) == 1
     assert (await queue.counts())[State.WAITING] == 11
+
+
+@pytest.mark.parametrize(
+    "change", [{"priority": 1000}, {"key": ""}, {"batch": "x" * 999}, {"key": "\ud800"}, {"outputs": ()}]
+)
+async def test_what_could_not_be_read_again_is_not_accepted(queue: JobQueue, change: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest, match="the job cannot be accepted"):
+        await queue.submit([order("good"), msgspec.structs.replace(order("bad"), **change)])
+    assert (await queue.counts())[State.WAITING] == 0
 
 
 async def test_unknown_jobs(queue: JobQueue) -> None:
@@ -617,10 +627,21 @@ async def test_a_reboot_ends_leases_and_begins_delays_anew(
 
 async def test_one_bad_change_does_not_spoil_those_committed_with_it(tmp_path: Path) -> None:
     queue = await SqliteQueue.open(file_of(tmp_path))
-    submissions = [queue.submit([order(f"{n}", key="\ud800" if n == 7 else None)]) for n in range(20)]
-    results = await asyncio.gather(*submissions, return_exceptions=True)
-    assert [n for n, result in enumerate(results) if isinstance(result, Exception)] == [7]
-    assert (await queue.counts())[State.WAITING] == 19
+
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM jobs")
+        raise LeaseLost("too late")
+
+    def misspell(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM jobs")
+        connection.execute("SELECT nothing")
+
+    changes = [queue.submit([order(str(n))]) for n in range(20)]
+    bad = [queue._committer.change(work) for work in (fail, misspell)]
+    results = await asyncio.gather(*changes[:10], *bad, *changes[10:], return_exceptions=True)
+    assert [type(result) for result in results[10:12]] == [LeaseLost, StorageError]
+    assert all(isinstance(result, list) for result in results[:10] + results[12:])
+    assert (await queue.counts())[State.WAITING] == 20
     await queue.close()
 
 
@@ -643,7 +664,7 @@ PRELUDE = """
 import asyncio, sys
 from pathlib import Path
 from job_support import order
-from safelight.errors import StorageError
+from safelight.errors import BadRequest, StorageError
 from safelight.jobs.record import State
 from safelight.jobs.sqlite import SqliteQueue
 path = Path(sys.argv[1])

@@ -56,6 +56,7 @@ class JobQueue(Protocol):
         """Accept all orders or none; ids in their sequence.
 
         An order with a key that the queue knows is not accepted again: the id is the first one's.
+        Raises: BadRequest when a value of an order is out of its bounds.
         """
         ...
 

@@ -14,6 +14,8 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, Struct
 
+from safelight.errors import BadRequest
+
 MAX_URL = 8192
 MAX_OUTPUTS = 64
 
@@ -154,8 +156,17 @@ _order_decoder = msgspec.json.Decoder(Order)
 
 
 def encode_order(order: Order) -> bytes:
-    """JSON that `decode_order` of this and all later versions reads."""
-    return msgspec.json.encode(order)
+    """JSON that `decode_order` of this and all later versions reads.
+
+    Raises: BadRequest when a value is out of its bounds. Constructors do not check them, and a job that is
+    accepted must be readable for ever.
+    """
+    try:
+        text = msgspec.json.encode(order)
+        _order_decoder.decode(text)
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        raise BadRequest(f"the job cannot be accepted: {error}") from error
+    return text
 
 
 def decode_order(text: bytes | str) -> Order:

@@ -26,7 +26,7 @@ def message(edit: str) -> str:
 
 
 def test_the_eight_edits_are_registered() -> None:
-    names = "resize_crop resize_fit resize_limit rotate crop pixelate blur rectangle"
+    names = "resize_crop resize_fit resize_limit rotate crop pixelate blur rectangle resize_stretch caption"
     assert list(EDITS) == names.split()
 
 

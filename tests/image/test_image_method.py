@@ -9,7 +9,7 @@ from safelight.image.method import METHODS
 
 
 def test_the_four_methods_are_registered() -> None:
-    assert list(METHODS) == ["crop", "fit", "limit", "pad"]
+    assert list(METHODS) == ["crop", "fit", "limit", "pad", "stretch"]
 
 
 @pytest.mark.covers("t043")

@@ -13,10 +13,12 @@ from pyvips import Image
 from safelight.errors import BadRequest
 from safelight.image import region
 from safelight.image.arguments import Argument, ArgumentError, Kind, Values, parse_values
+from safelight.image.caption import MAX_CHARACTERS, draw_caption
 from safelight.image.colour import Colour, ColourError, parse_colour
 from safelight.image.geometry import (
     Box,
     Plan,
+    Size,
     check_pixels,
     fill,
     fit,
@@ -25,11 +27,12 @@ from safelight.image.geometry import (
     relative_to_diagonal,
 )
 from safelight.image.method import BACKGROUND, DEFAULT_BACKGROUND, Tools
-from safelight.image.resize import count_plan, finish, scale, size_of, turn
+from safelight.image.resize import count_plan, finish, inked, scale, size_of, turn
 from safelight.image.spec import Edit, ThumbnailSpec
 
 _LOG = logging.getLogger("safelight.image")
 _MAX_BLUR_PX = 50
+_MAX_CAPTION_PX = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,14 @@ def resize_limit(image: Image, values: Values, context: Context) -> Image:
     if image.width > width or image.height > height:
         return _resized(image, plan, context)
     return image
+
+
+def resize_stretch(image: Image, values: Values, context: Context) -> Image:
+    """Exactly width x height: the ratio is not kept."""
+    width, height = (floor(side + 0.5) for side in _target(values))
+    if not width or not height:
+        raise ArgumentError(f"expected width and height to be positive, got: {width}x{height}")
+    return _resized(image, Plan(Size(width, height)), context)
 
 
 def _target(values: Values) -> tuple[float, float]:
@@ -207,6 +218,21 @@ def _box(image: Image, shares: tuple[float, float, float, float]) -> Box:
     return relative_box(size_of(image), *shares)
 
 
+def caption(image: Image, values: Values, context: Context) -> Image:
+    """Write one line of text in the middle, in smaller letters if it is too wide."""
+    text, height_px = values.text("text") or "", values.number("size")
+    if not text or len(text) > MAX_CHARACTERS:
+        raise ArgumentError(f"expected argument 'text' to have 1 to {MAX_CHARACTERS} characters")
+    if not 1 <= height_px <= _MAX_CAPTION_PX:
+        raise ArgumentError(f"expected option 'size' to be 1 to {_MAX_CAPTION_PX}, got: {height_px:g}")
+    try:
+        image, ink = inked(image, parse_colour(values.text("color") or "black"))
+    except ColourError as error:
+        raise BadRequest(f"invalid color name {error.text}") from error
+    context.tools.counts.update(created_initialize=1, created_composite=1)
+    return draw_caption(image, text, floor(height_px), ink)
+
+
 _SIDES = (Argument("width", help="pixels"), Argument("height", help="pixels"))
 _FLOATS = (Argument("float-x", Kind.UFLOAT, 0.5), Argument("float-y", Kind.UFLOAT, 0.5))
 _REGION = tuple(Argument(name, help="share of the side") for name in ("x", "y", "width", "height"))
@@ -237,5 +263,12 @@ EDITS: dict[str, Operation] = {
             ),
         ),
         Operation("rectangle", rectangle, _BOX, (Argument("color", Kind.COLOUR, "black"),)),
+        Operation("resize_stretch", resize_stretch, _SIDES),
+        Operation(
+            "caption",
+            caption,
+            (Argument("text", Kind.TEXT),),
+            (Argument("color", Kind.COLOUR, "black"), Argument("size", Kind.UFLOAT, 16.0, "pixels")),
+        ),
     )
 }

@@ -89,6 +89,11 @@ def plan_pad(have: Size, want: Size, options: Options) -> Plan:
     return Plan(have) if have == want else pad(have, *want, *_floats(options))
 
 
+def plan_stretch(_have: Size, want: Size, _options: Options) -> Plan:
+    """Exactly the wanted size: the ratio is not kept."""
+    return Plan(want)
+
+
 _FLOATS = (
     Argument("float-x", Kind.FLOAT, 0.5, "0.0 keeps the left, 1.0 the right"),
     Argument("float-y", Kind.FLOAT, 0.5, "0.0 keeps the top, 1.0 the bottom"),
@@ -101,5 +106,6 @@ METHODS: dict[str, Method] = {
         Method("fit", plan_fit),
         Method("limit", plan_limit),
         Method("pad", plan_pad, options=_FLOATS),
+        Method("stretch", plan_stretch),
     )
 }

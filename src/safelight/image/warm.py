@@ -10,7 +10,7 @@ from safelight.image.spec import ThumbnailSpec
 
 _SVG = b"""<svg xmlns="http://www.w3.org/2000/svg" width="16" height="16"><text y="9">a</text></svg>"""
 _PILLOW_FORMATS = ("BMP", "ICO", "TGA", "PCX", "PPM", "DDS", "JPEG2000", "SGI")
-_EDITS = "!blur,0,0,1,1!pixelate,0,0,1,1!rotate,30!rectangle,0,0,0.5,0.5,color:#ff000080"
+_EDITS = "!blur,0,0,1,1!pixelate,0,0,1,1!rotate,30!rectangle,0,0,0.5,0.5,color:#ff000080!caption,a"
 _SMALL = ThumbnailSpec.parse("crop,4,4,jpeg")
 
 

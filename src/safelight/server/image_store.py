@@ -26,6 +26,10 @@ class StoreService:
         self._max_bytes = max_bytes
         self._health = HealthCheck(self.engine, self.banner)
 
+    async def start(self) -> None:
+        """Start the engine. Raises: what the engine raises."""
+        await self.engine.start()
+
     async def answer(self, exchange: Exchange, read_body: ReadBody) -> Answer | None:
         """Run the endpoint that matches; None when none does. Raises: any SafelightError."""
         with measured("matching request"):

@@ -9,10 +9,14 @@ from safelight.server.exchange import Exchange
 
 
 class Service(Protocol):
-    """Answers requests with the help of one engine, which the application starts."""
+    """Answers requests with the help of one engine."""
 
     banner: str
     engine: Engine
+
+    async def start(self) -> None:
+        """Start the engine, and whatever else there is. Raises: SafelightError; nothing is served then."""
+        ...
 
     async def answer(self, exchange: Exchange, read_body: ReadBody) -> Answer | None:
         """Serve one request; None when it is for nobody here. `read_body` is to be called once at the most.

@@ -93,6 +93,10 @@ class ThumbnailerService:
         self.engine = engine
         self._count = counters.add
 
+    async def start(self) -> None:
+        """Start the engine. Raises: what the engine raises."""
+        await self.engine.start()
+
     async def close(self) -> None:
         """Stop the engine."""
         await self.engine.close()

@@ -69,6 +69,15 @@ class BareInserts:
         )
 
 
+def grow_log(path: Path) -> None:
+    """Make the write-ahead log as long as that of the full queue: appending costs more than overwriting."""
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE filler AS SELECT zeroblob(16000000)")
+    connection.execute("DROP TABLE filler")
+    connection.commit()
+    connection.close()
+
+
 async def turn(do: Callable[[list[Order]], Awaitable[object]], numbers: Numbers) -> float:
     """Milliseconds of one submission, the median of some."""
     times: list[float] = []
@@ -83,6 +92,8 @@ async def turn(do: Callable[[list[Order]], Awaitable[object]], numbers: Numbers)
 async def submission_cost(directory: Path, full: SqliteQueue, numbers: Numbers, rounds: int) -> None:
     bare = BareInserts(directory / "bare.db")
     empty = await SqliteQueue.open(directory / "empty.db")
+    for name in ("bare.db", "empty.db"):
+        grow_log(directory / name)
     sides = (bare.insert, empty.submit, full.submit)
     found = [[await turn(side, numbers) for side in sides] for _ in range(rounds + 1)][1:]
     await empty.close()

@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "request": "safelight.cli.request",
     "sign": "safelight.cli.sign",
     "statements": "safelight.cli.statements",
+    "jobs": "safelight.cli.jobs",
     "thumbnailer": "safelight.cli.thumbnailer",
     "thumbnail": "safelight.cli.thumbnail",
     "identify": "safelight.cli.identify",

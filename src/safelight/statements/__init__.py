@@ -3,7 +3,18 @@
 Importing this package registers them all; a new module is added to the list below.
 """
 
-from safelight.statements import clients, endpoint, header, output, paths, process, source, store, validate
+from safelight.statements import (
+    clients,
+    endpoint,
+    header,
+    jobs,
+    output,
+    paths,
+    process,
+    source,
+    store,
+    validate,
+)
 from safelight.statements.registry import REGISTRY
 
 __all__ = [
@@ -11,6 +22,7 @@ __all__ = [
     "clients",
     "endpoint",
     "header",
+    "jobs",
     "output",
     "paths",
     "process",

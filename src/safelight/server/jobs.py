@@ -1,0 +1,201 @@
+"""The job server: image jobs in the older server's words, by POST on any path (reference/imgserve section 2).
+
+Each HTTP worker does jobs of the queue beside answering requests.
+"""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from safelight.blob import MemoryBlob
+from safelight.engine.base import Engine
+from safelight.errors import ConfigError
+from safelight.jobs.acceptance import MAX_SOURCE_PIXELS, Acceptance
+from safelight.jobs.failure import TransferError
+from safelight.jobs.location import parse_location
+from safelight.jobs.perform import Outside, Performer
+from safelight.jobs.reception import Reception
+from safelight.jobs.rules import LegacyJob, Refused, Unreadable, read_job
+from safelight.jobs.settings import JobSettings
+from safelight.jobs.sqlite import SqliteQueue
+from safelight.jobs.worker import Worker
+from safelight.model import Answer
+from safelight.run import ReadBody
+from safelight.server.app import App
+from safelight.server.exchange import Exchange
+from safelight.server.health import HealthCheck
+from safelight.server.hosting import HostSettings, Say, host
+from safelight.server.process import MakeApp, Seat
+from safelight.server.user import find_user
+from safelight.storage.s3.bucket import Client as S3Client
+
+MAX_JOB_BYTES = 1 << 20
+QUEUE_FILE = "jobs.db"
+STOP_S = 20
+"""What a stop leaves running jobs; they are given back then, and done after the next start."""
+JOBS_PER_IMAGE_WORKER = 4
+"""Most of a job's time is waiting for others."""
+NOT_FOUND = "404 Not Found - imgserve 0.2"
+
+_log = structlog.get_logger("safelight.jobs")
+
+
+@dataclass(frozen=True, slots=True)
+class JobServer:
+    """What to serve. `directory`: of the queue. `is_legacy`: answers and checks as the older server did."""
+
+    settings: JobSettings
+    directory: Path
+    is_legacy: bool = False
+
+
+class JobService:
+    """Accepts jobs and does them."""
+
+    banner = "Safelight image jobs"
+
+    def __init__(self, engine: Engine, server: JobServer, spool_directory: Path | None) -> None:
+        settings = server.settings
+        self.engine = engine
+        self._server = server
+        self._schemes = settings.schemes
+        self._content_type = "text/html" if server.is_legacy else "application/json"
+        self._health = HealthCheck(engine, self.banner)
+        self._clients = {
+            account: S3Client(account, spool_directory) for account in set(settings.accounts.values())
+        }
+        buckets = {name: self._clients[account].bucket(name) for name, account in settings.accounts.items()}
+        self._outside = Outside(settings.policy, buckets, spool_directory)
+        self._running: _Running | None = None
+
+    async def start(self) -> None:
+        """Start the engine, open the queue and begin to do what waits in it. Raises: SafelightError."""
+        await self.engine.start()
+        queue = await SqliteQueue.open(self._server.directory / QUEUE_FILE)
+        reception = Reception()
+        performer = Performer(queue, self.engine, self._outside, reception)
+        acceptance = Acceptance(
+            queue, self.engine, self._outside, reception, is_strict=not self._server.is_legacy
+        )
+        worker = Worker(queue, performer.perform, self._server.settings.pace, abandon=performer.abandon)
+        self._running = _Running(queue, acceptance, worker, asyncio.create_task(worker.run()))
+
+    async def answer(self, exchange: Exchange, read_body: ReadBody) -> Answer | None:
+        """Take a job. Every answer to a POST is 200: clients look at what it holds.
+
+        Raises: what says that this server cannot do its work now, such as Busy or StorageError.
+        """
+        if exchange.method != "POST" or self._running is None:
+            return _html(NOT_FOUND, 404)
+        try:
+            job = await self._read(read_body)
+            await self._running.acceptance.accept(job)
+        except Unreadable as error:
+            _log.info("job not understood", detail=error.detail)
+            return self._json({"msg": error.message})
+        except Refused as error:
+            _log.info("job refused", code=int(error.code), detail=error.detail)
+            return self._json({"msg": error.message, "code": int(error.code)})
+        _log.info(
+            "job accepted",
+            kind=job.operation.kind,
+            source=_shown(job.source),
+            destination=_shown(job.delivery.url),
+        )
+        return self._json({"dstURL": job.destination})
+
+    async def close(self) -> None:
+        """Finish the jobs that run, if they do not take too long, and stop the engine."""
+        if self._running is not None:
+            await self._running.stop()
+            self._running = None
+        await self.engine.close()
+        for client in self._clients.values():
+            await client.close()
+
+    async def check_health(self) -> Answer:
+        """Process one tiny picture. Raises: what the engine raises."""
+        return await self._health.answer()
+
+    async def _read(self, read_body: ReadBody) -> LegacyJob:
+        body = await read_body()
+        if body.size > MAX_JOB_BYTES:
+            raise Unreadable("request parse error", detail=f"more than {MAX_JOB_BYTES} bytes")
+        return read_job(body.read(), self._schemes)
+
+    def _json(self, reply: Mapping[str, object]) -> Answer:
+        text = msgspec.json.encode(reply)
+        return Answer(MemoryBlob(text), "application/json", facts=(("Content-Type", self._content_type),))
+
+
+def _shown(url: str) -> str:
+    """A URL without password and query."""
+    try:
+        return str(parse_location(url))
+    except TransferError as error:
+        return error.message
+
+
+@dataclass(slots=True)
+class _Running:
+    """What there is from start to stop."""
+
+    queue: SqliteQueue
+    acceptance: Acceptance
+    worker: Worker
+    working: "asyncio.Task[None]"
+
+    async def stop(self) -> None:
+        self.worker.stop()
+        await asyncio.wait([self.working], timeout=STOP_S)
+        self.working.cancel()
+        with suppress(asyncio.CancelledError):
+            await self.working
+        await self.queue.close()
+
+
+def _html(text: str, status: int) -> Answer:
+    """As the older server sent it; browsers are told nothing else than that it is a text."""
+    return Answer(MemoryBlob(text.encode()), "text/plain", status, facts=(("Content-Type", "text/html"),))
+
+
+def load_jobs(server: JobServer, settings: HostSettings, say: Say, user: str | None) -> MakeApp:
+    """The application of each HTTP worker, which runs as `user` if that is not None.
+
+    Raises: ConfigError when the directory of the queue cannot be made.
+    """
+    _make_directory(server.directory, user)
+    settings = replace(
+        settings,
+        app=replace(settings.app, refuse_bad_escapes=False),
+        images=replace(settings.images, max_pixels=MAX_SOURCE_PIXELS),
+    )
+
+    def make_app(seat: Seat) -> App:
+        jobs = server.settings.workers(JOBS_PER_IMAGE_WORKER * seat.image_workers)
+        spool = settings.app.spool_directory
+        return host(
+            lambda engine, _counters: JobService(engine, replace(server, settings=jobs), spool),
+            settings,
+            seat,
+            say,
+        )
+
+    return make_app
+
+
+def _make_directory(directory: Path, user: str | None) -> None:
+    """Only its owner sees what is in it: URLs of jobs have passwords. Raises: ConfigError."""
+    owner = find_user(user) if user is not None else None
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if owner is not None:
+            os.chown(directory, owner.pw_uid, owner.pw_gid)
+    except OSError as error:
+        raise ConfigError(f"cannot use the directory '{directory}': {error.strerror}") from error

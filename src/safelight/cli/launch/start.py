@@ -14,6 +14,7 @@ from safelight.cli.launch.access import SyslogAccess
 from safelight.cli.launch.daemon import Launch, detach
 from safelight.cli.launch.log import LogFile, Syslog, check_log_file, configure, stderr_handler
 from safelight.cli.launch.pid_file import check_pid_file
+from safelight.cli.launch.rotating import RotatingLogFile, Rotation
 from safelight.errors import SafelightError
 from safelight.server.access import AccessLog
 from safelight.server.hosting import Say
@@ -32,7 +33,8 @@ class LogSettings:
     """Where the lines of a server go, from which `level` on, and what they look like.
 
     `name`: of the program, for syslog. `file`: absolute; None: standard error. `facility`: of syslog, to
-    which all lines go then; in the foreground to standard error as well.
+    which all lines go then; in the foreground to standard error as well. `rotation`: of the file; None: it
+    is left to grow.
     """
 
     name: str
@@ -41,6 +43,7 @@ class LogSettings:
     file: str | None = None
     facility: str | None = None
     perf_stats: bool = False
+    rotation: Rotation | None = None
 
 
 def open_access_log(file: str | None, facility: str | None, line: Line | None = None) -> AccessLog | None:
@@ -103,6 +106,8 @@ def _handler(log: LogSettings) -> logging.Handler:
     if log.facility is not None:
         return Syslog(log.name, log.facility)
     if log.file is not None:
+        if log.rotation is not None:
+            return RotatingLogFile(log.file, log.formatter, log.rotation)
         return LogFile(log.file, log.formatter)
     return stderr_handler(log.formatter)
 

@@ -54,7 +54,8 @@ async def tcp_server(
                 writer.close()
                 await writer.wait_closed()
         finally:
-            writer.transport.abort()
+            with suppress(AttributeError):  # asyncio of Python 3.11 cannot abort what is closed already
+                writer.transport.abort()
             tasks.discard(task)
 
     server = await asyncio.start_server(serve, host, port, ssl=tls)

@@ -1,5 +1,8 @@
 """Delivering images of jobs to real servers: whole, only where the policy allows, and known to be there."""
 
+import asyncio
+import errno
+import io
 import os
 from dataclasses import replace
 from email import message_from_bytes
@@ -191,12 +194,16 @@ async def test_targets_that_are_not_there(names) -> None:
         assert (await refused(f"{scheme}://127.0.0.1:{port}/a.png", policy=policy)).temporary
 
 
-async def test_a_target_that_does_not_read_on(web) -> None:
-    """It has seen the head, says that all is well and goes away, or takes no more."""
+@pytest.mark.parametrize(
+    ("then", "policy"),
+    [(lambda: asyncio.sleep(0), HERE), (lambda: asyncio.sleep(0.2), HERE), (for_ever, HURRIED)],
+    ids=["goes away", "lets its answer arrive and goes away", "takes no more"],
+)
+async def test_a_target_that_does_not_read_on(web, then, policy: Policy) -> None:
+    """It has seen the head only and says that all is well."""
     web.reads_bodies = False
-    for answer, policy in ((reply(200), HERE), (raw(b"HTTP/1.1 200 OK\r\n\r\n", then=for_ever), HURRIED)):
-        web.answers["/"] = answer
-        assert (await refused(f"{web.url}/", LARGE, policy)).temporary
+    web.answers["/"] = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", then=then)
+    assert (await refused(f"{web.url}/", LARGE, policy)).temporary
 
 
 @pytest.mark.parametrize(
@@ -289,11 +296,20 @@ async def test_servers_that_cannot_rename(tmp_path, settings) -> None:
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.png", LARGE)]
 
 
+class FullFile(io.FileIO):
+    """Has room for the beginning."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > len(IMAGE) // 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(data)
+
+
 class FullDisk(AbstractedFS):
     """Has no room for what is written."""
 
     def open(self, filename: str, mode: str) -> Any:
-        return Path("/dev/full").open(mode, buffering=0) if "w" in mode else super().open(filename, mode)
+        return FullFile(filename, "wb") if "w" in mode else super().open(filename, mode)
 
 
 async def test_a_full_disk_leaves_the_old_file(tmp_path) -> None:

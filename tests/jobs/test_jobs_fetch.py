@@ -408,15 +408,27 @@ async def test_ftps_source(ftps, implicit_ftps) -> None:
     assert "AUTH" not in implicit_ftps.commands
 
 
-async def test_ftps_certificates_are_for_the_name(ftps, names) -> None:
+async def test_ftps_certificates_are_for_the_name(ftps, implicit_ftps, names) -> None:
     names.answers |= {"origin.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]}
-    (ftps.root / "a.png").write_bytes(IMAGE)
     policy = replace(HERE, sources=(Rule("origin.test"), Rule("other.test")))
-    assert await fetched(f"ftps://{USER}:{ESCAPED_PASSWORD}@origin.test:{ftps.port}/a.png", policy) == IMAGE
-    ftps.commands.clear()
-    error = await refused(f"ftps://{USER}:{ESCAPED_PASSWORD}@other.test:{ftps.port}/a.png", policy)
-    assert "certificate" in error.message
-    assert "USER" not in ftps.commands
+    for server in (ftps, implicit_ftps):
+        (server.root / "a.png").write_bytes(IMAGE)
+        login = f"ftps://{USER}:{ESCAPED_PASSWORD}"
+        assert await fetched(f"{login}@origin.test:{server.port}/a.png", policy) == IMAGE
+        server.commands.clear()
+        error = await refused(f"{login}@other.test:{server.port}/a.png", policy)
+        assert "certificate" in error.message
+        assert "USER" not in server.commands
+
+
+@pytest.mark.covers("j063")
+async def test_an_ftp_server_that_changes_its_address_is_resolved_once(ftp, names) -> None:
+    """All connections go to the first address, those for data as well."""
+    (ftp.root / "a.png").write_bytes(IMAGE)
+    names.answers["rebind.test"] = [["127.0.0.1"], ["127.0.0.2"]]
+    policy = replace(HERE, sources=(Rule("rebind.test"),))
+    assert await fetched(f"ftp://rebind.test:{ftp.port}/a.png", policy) == IMAGE
+    assert names.asked.count("rebind.test") == 1
 
 
 @pytest.mark.covers("j025")

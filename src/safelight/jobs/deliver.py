@@ -70,7 +70,7 @@ async def _over_http(
     async with http.exchange(request, reach, policy) as response:
         if not (response.is_success or (form and response.is_redirect)):
             raise http.refusal(response, location)
-        if not body.is_sent:
+        if not body.is_sent:  # httpcore reads the answer also when it could not write all of the body
             raise TransferError(f"'{location.authority}' took a part of the image only", temporary=True)
 
 

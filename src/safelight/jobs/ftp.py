@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import aioftp
 from aioftp.common import Code, SSLSessionBoundContext
@@ -52,7 +52,8 @@ class Session(aioftp.Client):
     def end(self) -> None:
         """Let go of all connections, without waiting for the server to agree."""
         for writer in self._writers:
-            writer.transport.abort()
+            with suppress(AttributeError):  # asyncio of Python 3.11 cannot abort what is closed already
+                writer.transport.abort()
 
     async def parse_line(self) -> tuple[Code, str]:
         """The next line of a reply, in whatever encoding. Raises: TransferError when they become too many."""

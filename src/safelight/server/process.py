@@ -98,6 +98,8 @@ def serve(settings: ProcessSettings, load: Load, statistics: Statistics) -> NoRe
     application in each worker; so the certificate is read. Raises: ConfigError for a listener that cannot be
     had, a user that is not ours to become or a certificate that cannot be used, and what `load` raises.
     """
+    if settings.directory is not None:
+        _enter(settings.directory)  # before loading: relative directories of the configuration are below it
     make_app = load()
     if "GUNICORN_FD" not in os.environ:  # set when a running server has replaced itself (USR2)
         for listener in settings.listeners:
@@ -106,8 +108,6 @@ def serve(settings: ProcessSettings, load: Load, statistics: Statistics) -> NoRe
     application = Application(settings, load, make_app, statistics)
     application.prepare_log_files()
     master = Master(application, statistics)
-    if settings.directory is not None:
-        _enter(settings.directory)
     try:
         master.run()
     except SystemExit as error:

@@ -72,7 +72,10 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize("block", all_blocks("sdl"), ids=str)
-def test_configurations_load(block: Block) -> None:
+def test_configurations_load(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some take the keys of an object store from the environment."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRETEXAMPLE")
     load_config(block.text, FILE)
 
 

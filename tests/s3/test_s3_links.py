@@ -27,7 +27,7 @@ async def test_a_private_url_opens_without_credentials(
     storage = clients(seaweed.url, url_signature=url_signature).bucket(bucket)
     url = await put(storage, key, DATA)
     assert opened(url).content == DATA
-    assert opened(str((await storage.get(key, len(DATA))).url)).content == DATA
+    assert opened(str((await storage.get(key, len(DATA))).url())).content == DATA
 
 
 @pytest.mark.parametrize("url_signature", ["v2", "v4"])

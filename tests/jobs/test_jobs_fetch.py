@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import logging
 import os
+import socket
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from job_servers import (
     tcp_server,
 )
 
+from safelight.jobs import network
 from safelight.jobs.failure import SourceError
 from safelight.jobs.fetch import fetch
 from safelight.jobs.policy import Policy, Rule, parse_rule
@@ -121,8 +123,6 @@ async def test_certificates_are_for_the_name_not_for_its_address(secure_web, nam
 
 
 async def test_certificates_that_nobody_vouches_for(secure_web, monkeypatch) -> None:
-    from safelight.jobs import network
-
     monkeypatch.delenv("SSL_CERT_FILE")
     network.tls_context.cache_clear()
     assert "certificate" in (await refused(f"{secure_web.url}/a")).message
@@ -260,8 +260,7 @@ async def test_the_next_address_is_tried(web, names) -> None:
 
 async def test_ipv6(names) -> None:
     try:
-        server = http_server("::1")
-        async with server as web:
+        async with http_server("::1") as web:
             web.answers["/a"] = reply(200, IMAGE)
             assert await fetched(f"{web.url}/a", Policy(sources=(parse_rule("[::1]"),))) == IMAGE
             assert web.seen[0].headers["host"] == f"[::1]:{web.port}"
@@ -271,8 +270,6 @@ async def test_ipv6(names) -> None:
 
 @pytest.mark.covers("j026")
 async def test_unknown_hosts(names, monkeypatch) -> None:
-    import socket
-
     error = await refused("http://does-not-exist.invalid/a", Policy())
     assert "does-not-exist.invalid" in error.message
     for number, temporary in ((socket.EAI_AGAIN, True), (socket.EAI_NONAME, False)):

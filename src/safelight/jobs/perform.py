@@ -80,13 +80,14 @@ class Performer:
             await self._deliver(job, lease, images)
 
     async def abandon(self, job: Job, reason: str) -> None:
-        """Put the failure picture where our own placeholder lies, once. Raises: any SafelightError."""
+        """Put the failure picture where our own placeholder lies, once; if that fails, too, so be it."""
         _log.warning("a job is given up", job=job.id, reason=reason)
-        footprint = (await self._queue.get(job.id)).footprint
-        if footprint.placeholder is not Placeholder.LYING:
-            return
-        await self._put_picture(job.order.outputs[0], FAILED)
-        await self._queue.note(_lease_of(job), Footprint(Placeholder.FAILED))
+        try:
+            if (await self._queue.get(job.id)).footprint.placeholder is Placeholder.LYING:
+                await self._put_picture(job.order.outputs[0], FAILED)
+                await self._queue.note(_lease_of(job), Footprint(Placeholder.FAILED))
+        except SafelightError as error:
+            _log.warning("no failure picture", job=job.id, reason=error.message, detail=error.detail)
 
     async def _put_placeholder(self, job: Job, lease: Lease) -> None:
         """Raises: Dead when it is not taken: nobody has been told that the job is accepted."""

@@ -184,11 +184,13 @@ class Captures:
 class Endpoint:
     """One declared endpoint, ready to serve: its steps in the order in which they run.
 
-    `varies_by`: request headers that its answers depend on.
+    `name`: as declared. `handler`: what log lines of the older server call it. `varies_by`: request headers
+    that its answers depend on.
     """
 
     verb: str
     name: str
+    handler: str
     matcher: PathMatcher
     validators: tuple[Step, ...]
     sources: tuple[Step, ...]

@@ -57,7 +57,7 @@ def _note(endpoint: Endpoint) -> None:
     """Say who serves the current request, for logs and metrics."""
     noted = current_account()
     if noted is not None:
-        noted.endpoint = endpoint.name
+        noted.endpoint, noted.handler = endpoint.name, endpoint.handler
 
 
 async def begin(

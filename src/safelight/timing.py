@@ -42,13 +42,15 @@ class Account:
     """What one request has taken, and what came of it.
 
     `steps_s`: seconds by step; each moment counts for one step, so together they are `duration_s`.
-    `endpoint`: as declared; None when no endpoint has served the request. `cache`: `hit` or `miss`, None when
+    `endpoint`: as declared; None when no endpoint has served the request. `handler`: what log lines of the
+    older server call it. `cache`: `hit` or `miss`, None when
     no cache was asked. `status`: what the client was told. `length_bytes`: of the body, as the client was
     told; `sent_bytes`: what of it was sent, nothing to a HEAD request. `trace`: id of the distributed trace.
     """
 
     steps_s: dict[str, float] = field(default_factory=dict[str, float])
     endpoint: str | None = None
+    handler: str | None = None
     cache: str | None = None
     trace: str | None = None
     status: int = 0

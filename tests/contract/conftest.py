@@ -26,7 +26,7 @@ from safelight.errors import SafelightError
 from safelight.image.result import ImageInfo, Thumbnails
 from safelight.image.settings import ImageSettings
 from safelight.image.spec import ThumbnailSpec
-from safelight.model import Answer, Request
+from safelight.model import Answer, Endpoint, Request
 from safelight.run import run
 from safelight.server.errors import status_of
 from safelight.uri import parse_query
@@ -124,6 +124,10 @@ class Served:
         self._api = api.build(config, self._engine, self.counters)
         self._runner = runner
         self._max_bytes = max_bytes
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        return self._api.endpoints
 
     @property
     def specs(self) -> list[list[str]]:

@@ -371,3 +371,17 @@ def test_brackets_in_keys_are_plain_text(serve):
     """Sharp edge S53."""
     api = serve('get "q" "&:a[]" { output_text "#{a[]} #{query_string_options}" }')
     assert line(api.get("/q?a[]=1&a[b]=2")) == "1 a[]:1,a[b]:2"
+
+
+def test_what_log_lines_call_an_endpoint(serve):
+    """Section 9.3, `api_handler`."""
+    api = serve("""
+        get "thumbnail" ":a" ":b?c" ":d/re/" "&f=g" "&:h" "&:i?j" { output_ok }
+        put { output_ok }
+    """)
+    first, second = api.endpoints
+    assert first.handler == (
+        "get thumbnail, Segment(a => <segment>), SegmentDefault(b => <segment>|c), Regexp(d => /re/), "
+        "QueryKeyValue(f => g), QueryKey(h => <key>), QueryKeyDefault(i => <key>|j)"
+    )
+    assert second.handler == "put"

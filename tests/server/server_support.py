@@ -90,7 +90,7 @@ class _Acting:
 
 def endpoint(verb: str, path: str | None, act: Act) -> Endpoint:
     """One that does everything in its output; path None matches all."""
-    return Endpoint(verb, path or "", _Exactly(path), (), (), (), (), _Acting(act))
+    return Endpoint(verb, path or "", verb, _Exactly(path), (), (), (), (), _Acting(act))
 
 
 def make_app(

@@ -278,3 +278,15 @@ def test_a_request_beyond_the_worker_timeout_is_504(commands: Commands, sockets:
     assert (answer.status_code, answer.text) == (504, "request took too long\r\n")
     assert 2 <= time.monotonic() - began < 20
     assert httpx.get(server.url).status_code == 200
+
+
+def test_log_lines_name_the_endpoint_of_a_request(commands: Commands) -> None:
+    file = configuration(commands.scratch)
+    server = commands.start("-w", "1", str(file), program=PROGRAM)
+    assert httpx.get(f"{server.url}/v1/thumbnail/missing.jpg/fit/10/10").status_code == 404
+    assert httpx.get(f"{server.url}/nobody").status_code == 404
+    found = {text: meta for meta, _, text in lines(server.log) if text.startswith("sending 404")}
+    served, unserved = sorted(found.items(), key=lambda line: "nobody" in line[0])
+    assert served[1]["api_method"] == "GET"
+    assert str(served[1]["api_handler"]).startswith("get v1, thumbnail, ")
+    assert "api_handler" not in unserved[1]

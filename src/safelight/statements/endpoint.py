@@ -92,7 +92,7 @@ get "thumbnail" ":size/small|large/" "&:quality?85" {
 
     def build(self, resources: Resources) -> Endpoint:
         """The endpoint, ready to serve."""
-        verb = self.tag.name
+        verb, matchers = self.tag.name, Matchers(self.matchers)
         implied = [InputSource()] if verb in UPLOADS else []
         output = next(iter(self._built("output", resources)), OkOutput(None))
         headers = [own.build(resources) for own in self._steps_of(HeaderStatement)]
@@ -101,7 +101,8 @@ get "thumbnail" ":size/small|large/" "&:quality?85" {
         return Endpoint(
             verb=verb,
             name=str(dataclasses.replace(self.tag, children=())),
-            matcher=Matchers(self.matchers),
+            handler=f"{verb} {matchers}".rstrip(),
+            matcher=matchers,
             validators=tuple(self._built("validator", resources)),
             sources=(*implied, *self._built("source", resources)),
             processors=tuple(self._built("processor", resources)),

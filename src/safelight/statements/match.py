@@ -24,7 +24,10 @@ class Found:
 
 
 class Matcher(Protocol):
-    """One matcher of an endpoint: the variables it names, and how many texts it captures."""
+    """One matcher of an endpoint: the variables it names, and how many texts it captures.
+
+    Its text is what log lines of the older server call it (reference/imagestore 9.3).
+    """
 
     @property
     def names(self) -> tuple[str, ...]: ...
@@ -43,6 +46,9 @@ class Literal:
     names: tuple[str, ...] = ()
     captures: int = 0
 
+    def __str__(self) -> str:
+        return self.text
+
     def match(self, rest: str, query: Mapping[str, str | None]) -> Found | None:
         wanted = "/" + self.text
         if rest == wanted or rest.startswith(wanted + "/"):
@@ -57,6 +63,10 @@ class Segment:
     names: tuple[str, ...]
     default: str | None = None
     captures: int = 1
+
+    def __str__(self) -> str:
+        kind, default = ("Segment", "") if self.default is None else ("SegmentDefault", f"|{self.default}")
+        return f"{kind}({self.names[0]} => <segment>{default})"
 
     def match(self, rest: str, query: Mapping[str, str | None]) -> Found | None:
         segment = rest[1:].partition("/")[0] if rest.startswith("/") else ""
@@ -73,11 +83,15 @@ class Expression:
     """
 
     def __init__(self, expression: str, name: str | None) -> None:
+        self._expression = expression
         self._pattern = compile_expression(expression)
         groups = named_groups(expression)
         self._names_itself = name is None
         self.names = tuple(dict.fromkeys(groups)) if name is None else (name,)
         self.captures = len(groups) if name is None else 0 if groups else 1 + self._pattern.groups
+
+    def __str__(self) -> str:
+        return f"Regexp({','.join(self.names)} => /{self._expression}/)"
 
     def match(self, rest: str, query: Mapping[str, str | None]) -> Found | None:
         found = match_expression(self._pattern, rest)
@@ -96,6 +110,9 @@ class QueryValue:
     wanted: str
     captures: int = 1
 
+    def __str__(self) -> str:
+        return f"QueryKeyValue({self.names[0]} => {self.wanted})"
+
     def match(self, rest: str, query: Mapping[str, str | None]) -> Found | None:
         return Found(rest, (self.wanted,)) if query.get(self.names[0]) == self.wanted else None
 
@@ -107,6 +124,10 @@ class QueryKey:
     names: tuple[str, ...]
     default: str | None = None
     captures: int = 1
+
+    def __str__(self) -> str:
+        kind, default = ("QueryKey", "") if self.default is None else ("QueryKeyDefault", f"|{self.default}")
+        return f"{kind}({self.names[0]} => <key>{default})"
 
     def match(self, rest: str, query: Mapping[str, str | None]) -> Found | None:
         found = query.get(self.names[0])
@@ -146,6 +167,9 @@ class Matchers:
     def __init__(self, texts: Sequence[str]) -> None:
         self._matchers = [parse_matcher(text) for text in texts]
         self.names = [name for matcher in self._matchers for name in matcher.names]
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self._matchers))
 
     def complaint(self) -> str | None:
         """What is wrong with the number of captures, if anything; every matching request fails with it."""

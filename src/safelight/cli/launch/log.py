@@ -24,7 +24,7 @@ from structlog.typing import EventDict
 
 from safelight.errors import ConfigError
 from safelight.server.log import escape, mask
-from safelight.timing import Finish, Span, listen
+from safelight.timing import Finish, Span, current_account, listen
 from safelight.xid import current_xid
 
 LOGGER = "safelight"
@@ -122,6 +122,10 @@ class LineFormatter(logging.Formatter):
         """What follows the time. `named`: with the name of the level."""
         for xid in current_xid().values():
             meta["xid"] = xid
+        served = current_account()
+        if served is not None and served.handler is not None:
+            meta["api_method"] = served.handler.partition(" ")[0].upper()
+            meta["api_handler"] = served.handler
         meta["className"] = record.name
         meta |= getattr(record, "meta", {})
         error = record.exc_info[1] if record.exc_info else None

@@ -40,12 +40,14 @@ def check_exposure(listeners: tuple[str, ...], secret: str | None) -> None:
 
 
 def hints(url: str, secret: str | None) -> tuple[str, ...]:
-    """Commands to try, for a server at `url`."""
+    """Commands to try, for a server at `url`, which may be `unix:` and the path of a socket."""
     if secret is not None:
         return ("Uploads and deletions must be signed with SAFELIGHT_SECRET: see `safelight sign --help`.",)
+    socket = url.removeprefix("unix:")
+    curl, base = ("curl", url) if socket == url else (f"curl --unix-socket {socket}", "http://localhost")
     return (
         "Try these; the first one answers the NAME for the others:",
-        f"  curl -T picture.jpg {url}/images",
-        f"  curl -o small.jpg {url}/thumbnail/NAME/fit/300/300",
-        f"  curl -o same.jpg {url}/images/NAME",
+        f"  {curl} -T picture.jpg {base}/images",
+        f"  {curl} -o small.jpg {base}/thumbnail/NAME/fit/300/300",
+        f"  {curl} -o same.jpg {base}/images/NAME",
     )

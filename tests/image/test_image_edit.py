@@ -25,7 +25,7 @@ def message(edit: str) -> str:
     return error.message
 
 
-def test_the_eight_edits_are_registered() -> None:
+def test_the_edits_are_registered() -> None:
     names = "resize_crop resize_fit resize_limit rotate crop pixelate blur rectangle resize_stretch caption"
     assert list(EDITS) == names.split()
 
@@ -392,3 +392,47 @@ def test_edits_see_the_same_relative_picture_at_any_input_size() -> None:
     small, large = flat(400, 400, WHITE), flat(1600, 1600, WHITE)
     specs = "fit,100,100,png!rectangle,0.25,0.25,0.5,0.5,color:blue"
     assert np.abs(pixels(small, specs) - pixels(large, specs)).mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [("resize_stretch,30,90", (30, 90)), ("resize_stretch,300.4,7.5", (300, 8))],
+)
+def test_resize_stretch_does_not_keep_the_ratio(edit: str, expected: tuple[int, int]) -> None:
+    assert size(photo_p(), f"limit,1280,1280,png!{edit}") == expected
+
+
+def test_caption_is_in_the_middle() -> None:
+    white = np.full((60, 200, 3), 255, np.uint8)
+    drawn = edited(white, "caption,HELLO,color:red")
+    rows, columns = np.nonzero(drawn[:, :, 1] < 64)
+    assert abs(rows.min() - (59 - rows.max())) <= 1
+    assert abs(columns.min() - (199 - columns.max())) <= 4
+    assert set(drawn[:, :, 0].ravel()) == {255}
+    assert np.ptp(rows) < np.ptp(np.nonzero(edited(white, "caption,HELLO,size:32")[:, :, 1] < 64)[0])
+
+
+@pytest.mark.parametrize("size_px", [10, 500])
+def test_caption_is_made_smaller_to_fit(size_px: int) -> None:
+    drawn = edited(np.full((60, 80, 3), 255, np.uint8), f"caption,twelve words,size:{size_px}")
+    columns = np.nonzero(drawn[:, :, 0] < 128)[1]
+    assert columns.min() >= 1
+    assert columns.max() <= 78
+
+
+@pytest.mark.parametrize(
+    ("edit", "text"),
+    [
+        ("resize_stretch,0,5", "expected width and height to be positive, got: 0x5"),
+        ("caption", "expected argument 'text' to have 1 to 200 characters"),
+        ("caption," + "a" * 201, "expected argument 'text' to have 1 to 200 characters"),
+        ("caption,a,size:0", "expected option 'size' to be 1 to 500, got: 0"),
+        ("caption,a,size:501", "expected option 'size' to be 1 to 500, got: 501"),
+    ],
+)
+def test_bad_arguments_of_newer_edits(edit: str, text: str) -> None:
+    assert message(edit) == f"error while applying edit '{edit.partition(',')[0]}': {text}"
+
+
+def test_bad_caption_colour() -> None:
+    assert message("caption,a,color:nope") == "invalid color name nope"

@@ -12,18 +12,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import certifi
 import httpx
 import pytest
 from job_servers import Ftp, HttpServer, Seen, for_ever, raw, reply
 from job_support import until
 from loopback_ports import free_ports
 from PIL import Image, ImageDraw
+from s3_servers import S3Server
 from serving import ROOT
 
 SIZE = (200, 120)
@@ -96,7 +99,12 @@ def job(source: str, destination: str, operation: str = "resize", **args: Any) -
 
 
 @contextmanager
-def job_server(directory: Path, *options: str, configuration: str = "") -> Iterator[JobServer]:
+def job_server(
+    directory: Path,
+    *options: str,
+    configuration: str = "",
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[JobServer]:
     """`safelight jobs` in `directory`; stopped in the end unless it was killed. It must log no traceback."""
     directory.mkdir(exist_ok=True)
     (directory / "jobs.sdl").write_text(configuration)
@@ -110,7 +118,7 @@ def job_server(directory: Path, *options: str, configuration: str = "") -> Itera
             cwd=directory,
             stdout=log,
             stderr=log,
-            env={**inherited, "PYTHONPATH": str(ROOT / "src")},
+            env={**inherited, "PYTHONPATH": str(ROOT / "src"), **environment},
             start_new_session=True,
         )
     server = JobServer(f"http://127.0.0.1:{port}", process, log_path)
@@ -539,3 +547,71 @@ async def test_an_endless_source_ends(tmp_path: Path, web: HttpServer) -> None:
     )
     with job_server(tmp_path / "server", configuration=configuration) as server:
         assert await server.code(f"{web.url}/a.png", f"{web.url}/out.png", http_method="PUT") == 201
+
+
+# --- other ends, and several workers
+
+
+@pytest.mark.covers("j051", "j052")
+async def test_secure_sources_and_destinations(tmp_path: Path, secure_web: HttpServer, ftps: Ftp) -> None:
+    """Certificates are checked: with an authority that is trusted it works, without it does not."""
+    (ftps.root / "a.png").write_bytes(picture())
+    secure_web.answers = {"/a.png": reply(200, picture()), "/page": reply(200)}
+    over_ftp, over_http = f"ftps://{ftps.login}/out.png", f"{secure_web.url}/page:out.png"
+    lines = allowed('source "127.0.0.1"', 'destination "127.0.0.1"')
+    with job_server(tmp_path / "server", configuration=lines) as server:
+        assert await server.code(f"{secure_web.url}/a.png", over_ftp) is None
+        assert await server.code(f"ftps://{ftps.login}/a.png", over_http, field_file="f") is None
+
+        async def are_done() -> bool:
+            posts = [request for request in secure_web.seen if request.method == "POST"]
+            over = [parts(request)[0].get_content() for request in posts]
+            return is_result((ftps.root / "out.png").read_bytes()) and is_result(over[-1])
+
+        await until(are_done)
+    untrusting = {"SSL_CERT_FILE": certifi.where()}
+    with job_server(tmp_path / "server", configuration=lines, environment=untrusting) as server:
+        assert await server.code(f"{secure_web.url}/a.png", over_ftp) == 201
+
+
+async def test_a_bucket(tmp_path: Path, web: HttpServer, seaweed: S3Server) -> None:
+    bucket = seaweed.make_bucket()
+    configuration = (
+        f's3 key="{seaweed.access_key}" secret="{seaweed.secret_key}" endpoint="{seaweed.url}"\n'
+        + allowed('source "127.0.0.1"', f'destination "s3://{bucket}/thumbs"')
+    )
+    web.answers = {"/a.png": reply(200, picture())}
+    with job_server(tmp_path / "server", configuration=configuration) as server:
+        to = f"s3://{bucket}/thumbs/{{$width}}.png"
+        answer = await server.post(job(f"{web.url}/a.png", to))
+        assert answer.json() == {"dstURL": f"s3://{bucket}/thumbs/200.png"}
+
+        async def is_done() -> bool:
+            return is_result(await asyncio.to_thread(seaweed.read, bucket, "thumbs/200.png"))
+
+        await until(is_done)
+        assert await server.code(f"{web.url}/a.png", f"s3://{bucket}/other/a.png") == 205
+    assert seaweed.keys(bucket) == ["thumbs/200.png"]
+
+
+async def test_any_http_worker_may_begin_a_job(tmp_path: Path, web: HttpServer) -> None:
+    """The one that answers need not do the job; each placeholder comes before its result."""
+    web.answers = {"/a.png": reply(200, picture())} | {f"/{n}.png": reply(201) for n in range(24)}
+    configuration = allowed('source "127.0.0.1"', 'destination "127.0.0.1"')
+    with job_server(tmp_path / "server", "--http-workers", "3", configuration=configuration) as server:
+        codes = await asyncio.gather(
+            *(
+                server.code(f"{web.url}/a.png", f"{web.url}/{number}.png", http_method="PUT")
+                for number in range(24)
+            )
+        )
+        assert codes == [None] * 24
+
+        def delivered(number: int) -> list[bytes]:
+            return [seen.body for seen in web.seen if seen.target == f"/{number}.png"]
+
+        await until(lambda: asyncio.sleep(0, all(len(delivered(number)) == 2 for number in range(24))))
+    for number in range(24):
+        first, last = delivered(number)
+        assert is_picture_of_ours(first)
+        assert is_result(last)

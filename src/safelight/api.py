@@ -14,6 +14,7 @@ from safelight.statements import REGISTRY
 from safelight.statements.caching import caches, inspect_caches
 from safelight.statements.clients import S3
 from safelight.statements.endpoint import endpoints_of
+from safelight.statements.jobs import Jobs
 from safelight.statements.lint import lint, lint_client
 from safelight.statements.paths import Path
 from safelight.storage.s3.bucket import Client as S3Client
@@ -32,7 +33,7 @@ def load_config(text: str, file: str, *, lenient: bool = False) -> Config:
     found = [problem for endpoint in endpoints for problem in lint(endpoint, paths, clients)]
     found += [problem for client in config.of(S3) for problem in lint_client(client)]
     found += inspect_caches(config)
-    if not endpoints:
+    if not endpoints and not config.of(Jobs):
         found.append(Problem(Position(file, 1, 1), "no handlers configured", "warning"))
     once = list(dict.fromkeys(found))  # a header of the top level is in every endpoint
     problems = (*config.warnings, *config_load.presentable(once, text))

@@ -503,6 +503,52 @@ async def test_a_job_outlives_the_server(tmp_path: Path, target: Target) -> None
     assert is_result(deliveries[2])
 
 
+async def test_a_job_that_nobody_was_told_of_is_completed(tmp_path: Path, target: Target) -> None:
+    """Killed while the placeholder is being delivered: the next server delivers it, and the result."""
+    web, deliveries, held = target.web, [], asyncio.Event()
+
+    async def hold_the_first(request: Seen, writer: asyncio.StreamWriter) -> None:
+        deliveries.append(request.body)
+        if len(deliveries) == 1:
+            held.set()
+            await for_ever()
+        await reply(201)(request, writer)
+
+    web.answers |= {"/a.png": reply(200, picture()), "/held.png": hold_the_first}
+    configuration = allowed('source "127.0.0.1"', 'destination "127.0.0.1"')
+    with job_server(tmp_path / "server", configuration=configuration) as server:
+        asking = asyncio.create_task(
+            server.code(f"{web.url}/a.png", f"{web.url}/held.png", http_method="PUT")
+        )
+        await asyncio.wait_for(held.wait(), 60)
+        assert not asking.done()
+        server.kill()
+        with pytest.raises(httpx.TransportError):
+            await asking
+    with job_server(tmp_path / "server", configuration=configuration):
+        await until(lambda: asyncio.sleep(0, len(deliveries) == 3))
+    assert is_picture_of_ours(deliveries[1])
+    assert is_result(deliveries[2])
+
+
+@pytest.mark.covers("j044")
+async def test_the_failure_picture_goes_out_after_the_last_attempt(strict: JobServer, target: Target) -> None:
+    """The destination takes the placeholder, and no result in two attempts."""
+    web, deliveries = target.web, list[bytes]()
+
+    async def fail_twice(request: Seen, writer: asyncio.StreamWriter) -> None:
+        deliveries.append(request.body)
+        await reply(503 if len(deliveries) in (2, 3) else 201)(request, writer)
+
+    web.answers |= {"/a.png": reply(200, picture()), "/failing.png": fail_twice}
+    assert await strict.code(f"{web.url}/a.png", f"{web.url}/failing.png", http_method="PUT") is None
+    await until(lambda: asyncio.sleep(0, len(deliveries) == 4))
+    await until(lambda: asyncio.sleep(0, "a job is given up" in strict.log))
+    assert [is_result(delivered) for delivered in deliveries] == [False, True, True, False]
+    assert deliveries[0] != deliveries[3]
+    assert is_picture_of_ours(deliveries[3])
+
+
 @pytest.mark.covers("j058")
 async def test_a_stop_finishes_the_jobs_that_run(tmp_path: Path, target: Target) -> None:
     web, second = target.web, asyncio.Event()

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -15,12 +16,15 @@ import structlog
 
 from safelight.blob import MemoryBlob
 from safelight.engine.base import Engine
-from safelight.errors import ConfigError
+from safelight.errors import ConfigError, StorageError
 from safelight.jobs.acceptance import MAX_SOURCE_PIXELS, Acceptance
 from safelight.jobs.failure import TransferError
 from safelight.jobs.location import parse_location
 from safelight.jobs.perform import Outside, Performer
+from safelight.jobs.policy import Policy
+from safelight.jobs.queue import JobQueue
 from safelight.jobs.reception import Reception
+from safelight.jobs.record import State
 from safelight.jobs.rules import LegacyJob, Refused, Unreadable, read_job
 from safelight.jobs.settings import JobSettings
 from safelight.jobs.sqlite import SqliteQueue
@@ -41,6 +45,10 @@ STOP_S = 20
 """What a stop leaves running jobs; they are given back then, and done after the next start."""
 JOBS_PER_IMAGE_WORKER = 4
 """Most of a job's time is waiting for others."""
+WAITING_S = 60
+KEPT_DAYS = {State.DONE: 1, State.CANCELLED: 1, State.DEAD: 30}
+"""How long a job that has ended is remembered; URLs of jobs may have passwords."""
+FORGET_EVERY_S = 3600
 NOT_FOUND = "404 Not Found - imgserve 0.2"
 
 _log = structlog.get_logger("safelight.jobs")
@@ -84,7 +92,13 @@ class JobService:
             queue, self.engine, self._outside, reception, is_strict=not self._server.is_legacy
         )
         worker = Worker(queue, performer.perform, self._server.settings.pace, abandon=performer.abandon)
-        self._running = _Running(queue, acceptance, worker, asyncio.create_task(worker.run()))
+        self._running = _Running(
+            queue,
+            acceptance,
+            worker,
+            asyncio.create_task(worker.run()),
+            asyncio.create_task(_forget(queue)),
+        )
 
     async def answer(self, exchange: Exchange, read_body: ReadBody) -> Answer | None:
         """Take a job. Every answer to a POST is 200: clients look at what it holds.
@@ -150,14 +164,27 @@ class _Running:
     acceptance: Acceptance
     worker: Worker
     working: "asyncio.Task[None]"
+    forgetting: "asyncio.Task[None]"
 
     async def stop(self) -> None:
         self.worker.stop()
         await asyncio.wait([self.working], timeout=STOP_S)
-        self.working.cancel()
-        with suppress(asyncio.CancelledError):
-            await self.working
+        for task in (self.working, self.forgetting):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         await self.queue.close()
+
+
+async def _forget(queue: JobQueue) -> None:
+    """Forget old jobs now and then, for ever."""
+    while True:
+        for state, days in KEPT_DAYS.items():
+            try:
+                await queue.prune(state, datetime.now(UTC) - timedelta(days=days))
+            except StorageError as error:
+                _log.error("old jobs cannot be forgotten", reason=error.message, detail=error.detail)
+        await asyncio.sleep(FORGET_EVERY_S)
 
 
 def _html(text: str, status: int) -> Answer:
@@ -173,7 +200,11 @@ def load_jobs(server: JobServer, settings: HostSettings, say: Say, user: str | N
     _make_directory(server.directory, user)
     settings = replace(
         settings,
-        app=replace(settings.app, refuse_bad_escapes=False),
+        app=replace(
+            settings.app,
+            refuse_bad_escapes=False,
+            request_timeout_s=max(settings.app.request_timeout_s, _answer_s(server.settings.policy)),
+        ),
         images=replace(settings.images, max_pixels=MAX_SOURCE_PIXELS),
     )
 
@@ -188,6 +219,11 @@ def load_jobs(server: JobServer, settings: HostSettings, say: Say, user: str | N
         )
 
     return make_app
+
+
+def _answer_s(policy: Policy) -> float:
+    """How long an answer may take: fetching, delivering the placeholder, and waiting in between."""
+    return policy.fetch_timeout_s + policy.deliver_timeout_s + WAITING_S
 
 
 def _make_directory(directory: Path, user: str | None) -> None:

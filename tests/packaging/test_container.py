@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +24,17 @@ SECRET = "sixteen-letters-and-more"
 READ_ONLY = """
 set -e
 mount -t tmpfs -o mode=755 tmpfs /mnt
-mkdir /mnt/environment /mnt/data
+mkdir /mnt/environment /mnt/libraries /mnt/data
 mount --bind "$ENVIRONMENT" /mnt/environment
+mount --bind "$LIBRARIES" /mnt/libraries
 mount --bind "$DATA" /mnt/data
 mount -t tmpfs tmpfs /tmp
-mkdir -p "$ENVIRONMENT"
+mkdir -p "$ENVIRONMENT" "$LIBRARIES"
 mount --bind /mnt/environment "$ENVIRONMENT"
-for place in "$ENVIRONMENT" /mnt/environment /mnt /; do mount -o remount,bind,ro "$place"; done
+mount --bind /mnt/libraries "$LIBRARIES"
+for place in "$ENVIRONMENT" "$LIBRARIES" /mnt/environment /mnt/libraries /mnt /; do
+    mount -o remount,bind,ro "$place"
+done
 cd /mnt/data
 exec unshare --user --map-user=10001 --map-group=10001 -- "$@"
 """
@@ -146,6 +151,7 @@ def container(installed: Installed, programs: Programs, tmp_path: Path) -> Serve
         "SAFELIGHT_LISTEN": "127.0.0.1:0",
         "SAFELIGHT_SECRET": SECRET,
         "ENVIRONMENT": str(installed.environment),
+        "LIBRARIES": sys.prefix,  # the checkout may be below /tmp
         "DATA": str(data),
     }
     words = [*NAMESPACES, "sh", "-c", READ_ONLY, "sh", *command()]

@@ -5,6 +5,7 @@ see `expressible`.
 """
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from obstore import GetResult
 
 PIECE_BYTES = 1 << 20
+
+os.environ.setdefault("TOKIO_WORKER_THREADS", "1")
+"""The library moves bytes on threads of its own. With one for each HTTP worker, of which there is one for
+eight cores, a small download takes an eighth less CPU than with one for each core: fewer threads to wake.
+"""
 
 _INEXPRESSIBLE = re.compile(r"(^|/)(\.{0,2})(/|$)|[\x00-\x1f\x7f\\]")
 _ANSWER = re.compile(r" - Server returned non-2xx status code: (\d{3})[^:\n]*:? ?(.*)", re.DOTALL)

@@ -62,6 +62,7 @@ class Master(Arbiter):
         self._failed_starts = 0
         self._next_start = 0.0
         self._age_before_reload = 0
+        self._stop_signal: signal.Signals | None = None
 
     def handle_quit(self) -> None:
         raise StopIteration
@@ -129,7 +130,16 @@ class Master(Arbiter):
         for worker in self._by_age().values():
             worker.dismissed = True
         self._close_lost_sockets()
+        self._stop_signal = signal.SIGTERM if graceful else signal.SIGQUIT
         super().stop(graceful)
+
+    def reap_workers(self) -> None:
+        """Called ten times a second while the server stops: tells those that live again, which may have been
+        forked a moment ago and have missed it. They would have been waited for in vain.
+        """
+        super().reap_workers()
+        if self._stop_signal is not None:
+            self.kill_workers(self._stop_signal)
 
     def _close_lost_sockets(self) -> None:
         """Those whose files somebody has removed, which would keep gunicorn from stopping."""

@@ -72,10 +72,13 @@ EMPTY = MemoryBlob(b"")
 
 
 class FileBlob(Blob):
-    """The content of an open regular file. Owns the descriptor; reads by position, so it can be shared."""
+    """`size` bytes of an open regular file, from `start` on. Owns the descriptor; reads by position, so it can
+    be shared.
+    """
 
-    def __init__(self, descriptor: int, size: int) -> None:
+    def __init__(self, descriptor: int, size: int, start: int = 0) -> None:
         self._descriptor = descriptor
+        self._start = start
         self.size = size
 
     def read(self) -> bytes:
@@ -83,21 +86,21 @@ class FileBlob(Blob):
         return bytes(memoryview(buffer)[: self.readinto(memoryview(buffer))])
 
     def read_at(self, offset: int, count: int) -> bytes:
-        return (
-            os.pread(self._descriptor, min(count, self.size - offset), offset) if offset < self.size else b""
-        )
+        left = max(0, self.size - offset)
+        return os.pread(self._descriptor, min(count, left), self._start + offset)
 
     def readinto(self, buffer: memoryview) -> int:
         done = 0
         while done < self.size:
-            count = os.preadv(self._descriptor, [buffer[done : self.size]], done)
+            count = os.preadv(self._descriptor, [buffer[done : self.size]], self._start + done)
             if not count:
                 break
             done += count
         return done
 
-    def fileno(self) -> int:
-        return self._descriptor
+    def fileno(self) -> int | None:
+        """None also where the content does not begin with the file: who asks reads from there."""
+        return None if self._start else self._descriptor
 
     def close(self) -> None:
         if self._descriptor >= 0:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from safelight.cli.jobs import job_loader
+from safelight.cli.launch.pid_file import is_running
 from safelight.cli.launch.rotating import Rotation
 from safelight.cli.launch.start import LogSettings, start
 from safelight.errors import ConfigError
@@ -208,8 +209,8 @@ def restart_server(options: Options) -> int:
 def show_status(options: Options) -> int:
     """Say whether the server runs."""
     pid = _read_pid(_pid_file(options))
-    is_running = pid is not None and _is_alive(pid)
-    _say(f"imgserve running with PID {pid}" if is_running else "imgserve not running.")
+    runs = pid is not None and is_running(pid)
+    _say(f"imgserve running with PID {pid}" if runs else "imgserve not running.")
     return 0
 
 
@@ -359,20 +360,10 @@ def _read_pid(file: Path) -> int | None:
     return int(text)
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def _has_ended(pid: int, pid_file: Path) -> bool:
     """Wait for it, but not for ever. The file goes last, before a process that nobody may wait for."""
     deadline = time.monotonic() + STOP_TIMEOUT_S
-    while pid_file.exists() and _is_alive(pid):
+    while pid_file.exists() and is_running(pid):
         if time.monotonic() > deadline:
             return False
         time.sleep(POLL_S)

@@ -19,7 +19,7 @@ from typing import Literal
 import msgspec
 import structlog
 
-from safelight.blob import Blob, MemoryBlob
+from safelight.blob import Blob, FileBlob, MemoryBlob
 from safelight.errors import ConfigError, MemoryLimitExceeded, SetupError, StorageError
 from safelight.storage.base import Storage, Stored
 from safelight.storage.bounded import BoundedDirectory
@@ -226,40 +226,6 @@ class CachedStorage:
             await self._cache.drop(self._address(key))
 
 
-class _TailBlob(Blob):
-    """The content of an open regular file from `start` on. Owns the descriptor; reads by position."""
-
-    def __init__(self, descriptor: int, start: int, size: int) -> None:
-        self._descriptor = descriptor
-        self._start = start
-        self.size = size
-
-    def read(self) -> bytes:
-        buffer = bytearray(self.size)
-        return bytes(memoryview(buffer)[: self.readinto(memoryview(buffer))])
-
-    def read_at(self, offset: int, count: int) -> bytes:
-        left = max(0, self.size - offset)
-        return os.pread(self._descriptor, min(count, left), self._start + offset)
-
-    def readinto(self, buffer: memoryview) -> int:
-        done = 0
-        while done < self.size:
-            count = os.preadv(self._descriptor, [buffer[done : self.size]], self._start + done)
-            if not count:
-                break
-            done += count
-        return done
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def __del__(self) -> None:
-        self.close()
-
-
 def _name(address: str) -> str:
     digits = hashlib.sha256(address.encode("utf-8", "surrogateescape")).hexdigest()
     return f"{digits[:2]}/{digits[2:4]}/{digits[4:32]}"
@@ -282,7 +248,7 @@ def _stored(descriptor: int, url_key: UrlKey) -> Stored | None:
             return None
         size = os.fstat(descriptor).st_size - start
         if size > _IN_MEMORY_BYTES:
-            data: Blob = _TailBlob(os.dup(descriptor), start, size)
+            data: Blob = FileBlob(os.dup(descriptor), size, start)
         else:
             data = MemoryBlob(os.pread(descriptor, size, start))
         return Stored(data, lambda: url, content_type, modified)

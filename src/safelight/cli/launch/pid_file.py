@@ -17,11 +17,12 @@ def check_pid_file(path: Path) -> None:
         raise ConfigError(f"cannot write the pid file '{path}': {reason}")
     with suppress(OSError, ValueError):
         pid = int(path.read_text())
-        if pid > 0 and pid != os.getpid() and _is_alive(pid):
+        if pid > 0 and pid != os.getpid() and is_running(pid):
             raise ConfigError(f"already running with pid {pid}, see '{path}'")
 
 
-def _is_alive(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, whosever it is."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -72,8 +72,9 @@ EMPTY = MemoryBlob(b"")
 
 
 class FileBlob(Blob):
-    """`size` bytes of an open regular file, from `start` on. Owns the descriptor; reads by position, so it can
-    be shared.
+    """`size` bytes of an open regular file, from `start` on.
+
+    Owns the descriptor; reads by position, so it can be shared.
     """
 
     def __init__(self, descriptor: int, size: int, start: int = 0) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -29,10 +29,12 @@ from safelight.storage.base import Stored
 from safelight.storage.flight import SingleFlight
 from safelight.storage.s3 import address, signature
 from safelight.storage.s3.account import Account, Patience
-from safelight.storage.s3.direct import Direct
 from safelight.storage.s3.library import Library, expressible
 from safelight.storage.s3.transport import Refused, Transport, TransportError, Unreachable, Upload
 from safelight.url import Url
+
+if TYPE_CHECKING:
+    from safelight.storage.s3.direct import Direct
 
 T = TypeVar("T")
 
@@ -149,7 +151,9 @@ class Client:
             )
         return self._libraries[bucket, region]
 
-    def _direct(self, bucket: str) -> Direct:
+    def _direct(self, bucket: str) -> "Direct":
+        from safelight.storage.s3.direct import Direct  # seldom used; httpx takes long to import
+
         region = self.region(bucket)
         if (bucket, region) not in self._directs:
             url = address.request_url(self.account.endpoint, bucket, region)

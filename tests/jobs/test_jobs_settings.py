@@ -61,6 +61,20 @@ def test_limits_and_hosts() -> None:
     assert (found.workers(4).pace.concurrency, found.workers(12).pace.concurrency) == (9, 12)
 
 
+def test_the_api_and_the_queue() -> None:
+    found = settings("""jobs webhook-secret="0123456789abcdef" {
+        token "0123456789abcdef"
+        token "fedcba9876543210=="
+        webhook "https://hooks.example.com/in"
+        queue "postgresql://jobs@db.example.lan/jobs"
+    }""")
+    assert found.tokens == ("0123456789abcdef", "fedcba9876543210==")
+    assert found.policy.webhooks == (Rule("hooks.example.com", "https", None, "/in"),)
+    assert found.webhook_secret == "0123456789abcdef"
+    assert found.queue == "postgresql://jobs@db.example.lan/jobs"
+    assert found.workers(8).queue == found.queue
+
+
 def test_legacy_is_open() -> None:
     found = settings("", legacy=True)
     assert found.has_destinations
@@ -72,6 +86,12 @@ def test_legacy_is_open() -> None:
     ("text", "place", "message"),
     [
         ('jobs {\n sorce "a"\n}', "2:2", "did you mean 'source'"),
+        ('jobs {\n token "short"\n}', "2:2", "at least 16 characters"),
+        ('jobs {\n token "0123456789 bcdef"\n}', "2:2", "letters, digits"),
+        ('jobs {\n queue "mysql://db"\n}', "2:2", "postgresql://"),
+        ('jobs {\n queue "postgres://a"\n queue "postgres://b"\n}', "1:1", "only one 'queue'"),
+        ('jobs {\n webhook "a.example"\n}', "1:1", "'webhook-secret'"),
+        ('jobs webhook-secret="short" {\n}', "1:1", "at least 16"),
         ("jobs {\n source\n}", "2:2", "expected host or directory"),
         ('jobs {\n source "a" s3="x"\n}', "2:2", "only for a destination"),
         ('jobs {\n source "s3://b"\n}', "2:2", "sources cannot be in buckets"),

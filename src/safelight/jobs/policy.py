@@ -127,9 +127,9 @@ class Policy:
     """What jobs may do outside. The defaults are safe: public sources, no destinations, no local files.
 
     `sources`: where from, None for any public address. `destinations`: where to, nothing when empty.
-    `source_ports`: ports of sources, None for all. `unverified_hosts`: whose certificate does not matter.
-    `source_roots`, `destination_roots`: directories that `file` URLs may be below. `legacy` allows everything
-    that the older server allowed; the limits stay.
+    `webhooks`: who may be told of ended jobs, nobody when empty. `source_ports`: ports of sources, None for all.
+    `unverified_hosts`: whose certificate does not matter. `source_roots`, `destination_roots`: directories that
+    `file` URLs may be below. `legacy` allows everything that the older server allowed; the limits stay.
 
     `max_bytes` of a source, `fetch_timeout_s` for all of it with redirects, `deliver_timeout_s` for one
     delivery, `connect_timeout_s` for a connection to one address (reference/imgserve sections 6 and 13).
@@ -137,6 +137,7 @@ class Policy:
 
     sources: tuple[Rule, ...] | None = None
     destinations: tuple[Rule, ...] = ()
+    webhooks: tuple[Rule, ...] = ()
     source_ports: frozenset[int] | None = None
     source_roots: tuple[Path, ...] = ()
     destination_roots: tuple[Path, ...] = ()
@@ -157,6 +158,10 @@ class Policy:
         if self.sources is None:
             return Reach.PUBLIC
         return _reach(self.sources, location, f"source host '{location.host}' is not allowed")
+
+    def admit_webhook(self, location: Location) -> Reach:
+        """Which addresses this host may have. Raises: TransferError when it may not be told of jobs."""
+        return _reach(self.webhooks, location, f"webhook host '{location.host}' is not allowed")
 
     def admit_destination(self, location: Location) -> Reach:
         """Which addresses this host may have. Raises: TransferError when it may not be a destination."""

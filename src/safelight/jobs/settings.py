@@ -1,7 +1,7 @@
 """From a configuration to what jobs may do: its `jobs` block, and the accounts of its `s3` statements."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,11 +23,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class JobSettings:
-    """What jobs may do, and how many at a time. `accounts`: at object stores, by bucket."""
+    """What jobs may do, and how many at a time.
+
+    `accounts`: at object stores, by bucket. `tokens`: who shows one of them may use the server; none: all
+    may. `webhook_secret`: what webhooks are signed with. `queue`: URL of the database that several machines
+    share; None: a file of this machine.
+    """
 
     policy: Policy = field(default_factory=Policy)
     accounts: Mapping[str, Account] = field(default_factory=dict[str, Account])
     pace: Pace = field(default_factory=lambda: Pace(per_host=8))
+    tokens: tuple[str, ...] = ()
+    webhook_secret: str = ""
+    queue: str | None = None
 
     @property
     def schemes(self) -> Schemes:
@@ -48,7 +56,7 @@ class JobSettings:
     def workers(self, concurrency: int) -> "JobSettings":
         """The same with at least so many jobs at a time."""
         pace = msgspec.structs.replace(self.pace, concurrency=max(self.pace.concurrency, concurrency))
-        return JobSettings(self.policy, self.accounts, pace)
+        return replace(self, pace=pace)
 
 
 def job_settings(config: Config | None, *, legacy: bool) -> JobSettings:
@@ -65,6 +73,7 @@ def job_settings(config: Config | None, *, legacy: bool) -> JobSettings:
     policy = Policy(
         sources=rules.of("source") or None,
         destinations=rules.of("destination"),
+        webhooks=rules.of("webhook"),
         source_roots=_roots(declared, "source_root"),
         destination_roots=_roots(declared, "destination_root"),
         unverified_hosts=frozenset(rules.hosts("unverified_host")),
@@ -77,7 +86,14 @@ def job_settings(config: Config | None, *, legacy: bool) -> JobSettings:
     if problems:
         raise ConfigError("\n".join(map(str, problems)))
     pace = Pace(concurrency=declared.concurrency, per_host=declared.per_host, max_attempts=declared.attempts)
-    return JobSettings(policy, accounts, pace)
+    return JobSettings(
+        policy,
+        accounts,
+        pace,
+        tokens=tuple(entry.text for entry in declared.named("token")),
+        webhook_secret=declared.webhook_secret,
+        queue=next((entry.text for entry in declared.named("queue")), None),
+    )
 
 
 class _Rules:

@@ -1,5 +1,6 @@
 """`jobs`: whom image jobs may talk to, and how much at a time."""
 
+import re
 from collections.abc import Iterator
 
 from safelight.config.declaring import Declaring, suggestion
@@ -8,15 +9,28 @@ from safelight.config.spec import Statement, attribute, block, value
 from safelight.config.tag import Tag
 from safelight.statements.registry import configuration
 
-ENTRIES = ("source", "destination", "source_root", "destination_root", "unverified_host")
+ENTRIES = (
+    "source",
+    "destination",
+    "source_root",
+    "destination_root",
+    "unverified_host",
+    "webhook",
+    "token",
+    "queue",
+)
+MIN_SECRET = 16
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
+QUEUE_SCHEMES = ("postgresql://", "postgres://")
 
 
 class JobEntry(Statement):
-    """One host, bucket or directory that jobs may use: the name of the line says for what."""
+    """One line of the block; its name says what it is about."""
 
     text: str = value(
         "host or directory",
-        help="`[scheme://]host[:port][/path]`; `*.example.com` is all below it. Of roots: a directory",
+        help="`[scheme://]host[:port][/path]`; `*.example.com` is all below it. Of roots: a directory. "
+        "Of `token`: the secret; of `queue`: a URL",
         example="https://*.example.com/in",
     )
     s3: str = attribute(
@@ -37,6 +51,12 @@ class JobEntry(Statement):
             yield "'s3' is only for a destination 's3://bucket'"
         if self.tag.name == "source" and self.text.startswith("s3:"):
             yield "sources cannot be in buckets"
+        if self.tag.name == "token" and len(self.text) < MIN_SECRET:
+            yield f"expected a token of at least {MIN_SECRET} characters"
+        if self.tag.name == "token" and not _TOKEN.fullmatch(self.text):
+            yield "expected a token of letters, digits and -._~+/="
+        if self.tag.name == "queue" and not self.text.startswith(QUEUE_SCHEMES):
+            yield "expected a URL that begins with 'postgresql://'"
 
     @property
     def is_bucket(self) -> bool:
@@ -51,6 +71,9 @@ class Jobs(Statement):
     `destination` line names. Local files (`file:` URLs) are only there below `source_root` and
     `destination_root`. A host that is named in full may have a private address. `unverified_host`: its
     certificate does not matter.
+
+    `webhook` names hosts that may be told of ended jobs, which needs a `webhook-secret` to sign with. With
+    `token` lines, every request needs one of them. `queue`: a PostgreSQL database for several machines.
     """
 
     example = """jobs per-host=4 attempts=6 {
@@ -68,7 +91,8 @@ class Jobs(Statement):
     concurrency: int = attribute(default=4, help="jobs at a time, and at least four for each image worker")
     per_host: int = attribute(default=8, help="jobs at a time whose sources are on one host")
     attempts: int = attribute(default=6, help="how often a job is begun before it is given up")
-    entries: tuple[JobEntry, ...] = block(JobEntry, help="`source`, `destination` and root lines")
+    webhook_secret: str = attribute(default="", help="key of the signatures of webhooks")
+    entries: tuple[JobEntry, ...] = block(JobEntry, help="lines, each as often as wanted; `queue` once")
 
     @classmethod
     def slot(cls, tag: Tag) -> str:  # noqa: ARG003
@@ -82,6 +106,12 @@ class Jobs(Statement):
         ):
             if number < 1:
                 yield f"expected '{name}' attribute value to be at least 1; got: {number}"
+        if self.named("webhook") and not self.webhook_secret:
+            yield "expected a 'webhook-secret' attribute, because there are 'webhook' lines"
+        if self.webhook_secret and len(self.webhook_secret) < MIN_SECRET:
+            yield f"expected 'webhook-secret' attribute value to have at least {MIN_SECRET} characters"
+        if len(self.named("queue")) > 1:
+            yield "only one 'queue' can be specified"
 
     def named(self, name: str) -> list[JobEntry]:
         """The lines of one name."""

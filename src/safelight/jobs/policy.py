@@ -127,9 +127,10 @@ class Policy:
     """What jobs may do outside. The defaults are safe: public sources, no destinations, no local files.
 
     `sources`: where from, None for any public address. `destinations`: where to, nothing when empty.
-    `webhooks`: who may be told of ended jobs, nobody when empty. `source_ports`: ports of sources, None for all.
-    `unverified_hosts`: whose certificate does not matter. `source_roots`, `destination_roots`: directories that
-    `file` URLs may be below. `legacy` allows everything that the older server allowed; the limits stay.
+    `webhooks`: who may be told of ended jobs, nobody when empty. `source_ports`: ports of sources, None for
+    all. `unverified_hosts`: whose certificate does not matter. `source_roots`, `destination_roots`:
+    directories that `file` URLs may be below. `legacy` allows everything that the older server allowed; the
+    limits stay.
 
     `max_bytes` of a source, `fetch_timeout_s` for all of it with redirects, `deliver_timeout_s` for one
     delivery, `connect_timeout_s` for a connection to one address (reference/imgserve sections 6 and 13).

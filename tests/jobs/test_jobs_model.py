@@ -14,8 +14,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 from job_support import held, order
 
 from safelight.jobs.queue import Filter, LeaseLost
-from safelight.jobs.record import ENDED, Lease, State
+from safelight.jobs.record import Lease, State
 from safelight.jobs.sqlite import SqliteQueue
+
+ENDED = (State.DONE, State.DEAD, State.CANCELLED)
 
 
 @dataclass

@@ -80,6 +80,14 @@ def parse_location(url: str) -> Location:
     return _remote(scheme, url)
 
 
+def shown(url: str) -> str:
+    """A URL as it may be shown, without password and query; what is wrong with it if it is none of ours."""
+    try:
+        return str(parse_location(url))
+    except TransferError as error:
+        return error.message
+
+
 def normal_host(host: str) -> str:
     """A host name in lower case and IDNA, an address in its shortest form. Raises: ValueError for neither."""
     with suppress(ValueError):

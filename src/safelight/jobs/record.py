@@ -1,6 +1,7 @@
 """A job: the order that somebody placed, and how far it has come. Both have a stable JSON form.
 
 An order never changes. Everything that changes stands beside it in `Job`, and only the queue changes it.
+`JobView` is what others may see of a job: clients of the API, and webhooks.
 """
 
 import secrets
@@ -15,9 +16,11 @@ import msgspec
 from msgspec import Meta, Struct
 
 from safelight.errors import BadRequest
+from safelight.jobs.location import shown
 
 MAX_URL = 8192
 MAX_OUTPUTS = 64
+MAX_PRIORITY = 100
 
 Url = Annotated[str, Meta(min_length=1, max_length=MAX_URL)]
 Label = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -32,9 +35,6 @@ class State(StrEnum):
     DONE = "done"
     DEAD = "dead"
     CANCELLED = "cancelled"
-
-
-ENDED = (State.DONE, State.DEAD, State.CANCELLED)
 
 
 class Placeholder(StrEnum):
@@ -81,21 +81,55 @@ class Output(Struct, frozen=True, forbid_unknown_fields=True):
     to: Delivery
 
 
+class OutputView(Struct, frozen=True):
+    """One output of a job as others may see it. `delivered`: it is known to be at its destination."""
+
+    make: str | LegacyOperation
+    to: str
+    delivered: bool
+
+
+class JobView(Struct, frozen=True):
+    """A job as others may see it: URLs without password and query."""
+
+    id: str
+    state: State
+    created_at: datetime
+    ended_at: datetime | None
+    attempts: int
+    reason: str | None
+    source: str
+    outputs: tuple[OutputView, ...]
+    priority: int
+    batch: str | None
+    key: str | None
+    not_before: datetime | None
+
+
+class Notice(Struct, frozen=True, forbid_unknown_fields=True):
+    """A webhook is to be told that a job has ended. `job` is what it was then; it may be revived later."""
+
+    job: JobView
+
+
 class Order(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="version", tag=1):
-    """What is to be done: one source, fetched and decoded once, and its outputs.
+    """What is to be done: one source, fetched and decoded once, and its outputs, at least one.
 
     Two orders with one `key` are one job, as long as the queue remembers it. `webhook` is the URL to be told
     when the job has ended. `legacy` jobs begin with `placeholder` at their destination and never report.
+
+    An order with a `notice` is one to tell that: its `source` is the webhook, and it has no outputs.
     """
 
     source: Url
-    outputs: Annotated[tuple[Output, ...], Meta(min_length=1, max_length=MAX_OUTPUTS)]
-    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
+    outputs: Annotated[tuple[Output, ...], Meta(max_length=MAX_OUTPUTS)]
+    priority: Annotated[int, Meta(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] = 0
     key: Label | None = None
     batch: Label | None = None
     webhook: Url | None = None
     legacy: bool = False
     placeholder: Placeholder = Placeholder.NONE
+    notice: Notice | None = None
 
     @property
     def host(self) -> str:
@@ -163,7 +197,7 @@ def encode_order(order: Order) -> bytes:
     """
     try:
         text = msgspec.json.encode(order)
-        _order_decoder.decode(text)
+        decode_order(text)
     except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise BadRequest(f"the job cannot be accepted: {error}") from error
     return text
@@ -171,7 +205,44 @@ def encode_order(order: Order) -> bytes:
 
 def decode_order(text: bytes | str) -> Order:
     """Raises: msgspec.ValidationError, msgspec.DecodeError with a message that says what is wrong where."""
-    return _order_decoder.decode(text)
+    order = _order_decoder.decode(text)
+    if not order.outputs and order.notice is None:
+        raise msgspec.ValidationError("Expected `array` of length >= 1 - at `$.outputs`")
+    return order
+
+
+def view_of(job: Job) -> JobView:
+    """What others may see of `job`."""
+    order, delivered, is_done = job.order, job.footprint.delivered, job.state is State.DONE
+    return JobView(
+        id=job.id,
+        state=job.state,
+        created_at=job.created_at,
+        ended_at=job.ended_at,
+        attempts=job.attempts,
+        reason=job.reason,
+        source=shown(order.source),
+        outputs=tuple(
+            OutputView(output.make, shown(output.to.url), is_done or index in delivered)
+            for index, output in enumerate(order.outputs)
+        ),
+        priority=order.priority,
+        batch=order.batch,
+        key=order.key,
+        not_before=job.not_before,
+    )
+
+
+def notice_of(job: Job) -> Order | None:
+    """The order that tells the webhook of `job`, which has just ended; None if it has none.
+
+    It goes before the other jobs of that priority: told after the last of a large batch would be too late.
+    Nor does it count in the batch. Queues insert it in the transaction that ends the job.
+    """
+    if job.order.webhook is None:
+        return None
+    priority = min(job.order.priority + 1, MAX_PRIORITY)
+    return Order(source=job.order.webhook, outputs=(), priority=priority, notice=Notice(view_of(job)))
 
 
 def new_job_id() -> str:

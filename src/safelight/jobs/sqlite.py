@@ -28,6 +28,7 @@ from safelight.jobs.record import (
     decode_order,
     encode_order,
     new_job_id,
+    notice_of,
 )
 from safelight.jobs.schema import connect, monotonic, prepare, storage_errors
 
@@ -140,7 +141,7 @@ class SqliteQueue:
         await self._change_held(lease, {"footprint": msgspec.json.encode(footprint)})
 
     async def finish(self, lease: Lease) -> None:
-        await self._change_held(lease, {**_ended(State.DONE), "reason": None})
+        await self._end(lease, State.DONE, None)
 
     async def retry(self, lease: Lease, delay_s: float, reason: str) -> None:
         due = monotonic() + delay_s if delay_s > 0 else None
@@ -149,7 +150,7 @@ class SqliteQueue:
         self._wake()
 
     async def bury(self, lease: Lease, reason: str) -> None:
-        await self._change_held(lease, {**_ended(State.DEAD), "reason": reason})
+        await self._end(lease, State.DEAD, reason)
 
     async def release(self, lease: Lease) -> None:
         def change(connection: sqlite3.Connection) -> None:
@@ -160,11 +161,15 @@ class SqliteQueue:
         self._wake()
 
     async def cancel(self, job_id: str) -> Job:
-        def change(connection: sqlite3.Connection) -> Job:
-            connection.execute(_CANCEL, (time.time(), job_id))
-            return _get(connection, job_id)
+        def change(connection: sqlite3.Connection) -> tuple[Job, bool]:
+            is_cancelled = connection.execute(_CANCEL, (time.time(), job_id)).rowcount == 1
+            job = _get(connection, job_id)
+            return job, is_cancelled and _give_notice(connection, job)
 
-        return await self._committer.change(change)
+        job, is_noticed = await self._committer.change(change)
+        if is_noticed:
+            self._wake()
+        return job
 
     async def revive(self, job_id: str) -> Job:
         def change(connection: sqlite3.Connection) -> Job:
@@ -214,6 +219,16 @@ class SqliteQueue:
                 self._reading.close()
                 await asyncio.to_thread(self._writing.close)
 
+    async def _end(self, lease: Lease, state: State, reason: str | None) -> None:
+        ended = {**_without_lease(state), "ended_at": time.time(), "reason": reason}
+
+        def change(connection: sqlite3.Connection) -> bool:
+            _require_held(connection, lease, ended)
+            return _give_notice(connection, _get(connection, lease.job_id))
+
+        if await self._committer.change(change):
+            self._wake()
+
     async def _change_held(self, lease: Lease, values: Mapping[str, object]) -> None:
         await self._committer.change(lambda connection: _require_held(connection, lease, values))
 
@@ -247,6 +262,14 @@ def _accept(connection: sqlite3.Connection, row: Row) -> str:
             return known[0]
     connection.execute(_INSERT, row)
     return row[0]
+
+
+def _give_notice(connection: sqlite3.Connection, ended: Job) -> bool:
+    """Accept the notice that `ended` has ended, if somebody wants one; whether that is so."""
+    notice = notice_of(ended)
+    if notice is not None:
+        _accept(connection, _new_row(notice))
+    return notice is not None
 
 
 def _has_work(connection: sqlite3.Connection) -> bool:
@@ -286,10 +309,6 @@ def _next_lane(
 
 def _without_lease(state: State) -> dict[str, object]:
     return {"state": state, "owner": None, "expires": None}
-
-
-def _ended(state: State) -> dict[str, object]:
-    return {**_without_lease(state), "ended_at": time.time()}
 
 
 def _update_held(connection: sqlite3.Connection, lease: Lease, values: Mapping[str, object]) -> bool:

@@ -1,4 +1,6 @@
-"""Does one job: fetch, transform in one decode, deliver. What came of it is told as `worker.Perform` asks.
+"""Does one job: fetch, transform in one decode, deliver; or tell a webhook that another has ended.
+
+What came of it is told as `worker.Perform` asks.
 
 Jobs of the older server begin with a placeholder at their destination. Whoever performs the job puts it
 there, under its lease, so that none is put over a result; the client waits for that, see `Reception`.
@@ -27,11 +29,21 @@ from safelight.image.spec import ThumbnailSpec
 from safelight.jobs.deliver import deliver
 from safelight.jobs.failure import DestinationError, TransferError
 from safelight.jobs.fetch import fetch
+from safelight.jobs.notify import notify
 from safelight.jobs.operation import BLANK, FAILED, PROCESSING, operation_spec, picture_spec
 from safelight.jobs.policy import Policy
 from safelight.jobs.queue import JobQueue
 from safelight.jobs.reception import Reception
-from safelight.jobs.record import Delivery, Footprint, Job, Lease, LegacyOperation, Output, Placeholder
+from safelight.jobs.record import (
+    Delivery,
+    Footprint,
+    Job,
+    Lease,
+    LegacyOperation,
+    Notice,
+    Output,
+    Placeholder,
+)
 from safelight.jobs.worker import Dead, Retry
 from safelight.storage.base import Storage
 
@@ -45,11 +57,13 @@ class Outside:
     """What is beyond this server, and how it may be reached.
 
     `buckets`: storages of `s3` destinations by bucket. `spool_directory`: where large sources wait.
+    `webhook_key`: what messages to webhooks are signed with.
     """
 
     policy: Policy
     buckets: Mapping[str, Storage]
     spool_directory: Path | None = None
+    webhook_key: bytes = b""
 
     async def fetch(self, url: str) -> Blob:
         """The source, to be closed. Raises: SourceError."""
@@ -58,6 +72,10 @@ class Outside:
     async def deliver(self, image: Thumbnail, delivery: Delivery) -> None:
         """Raises: DestinationError."""
         await deliver(delivery, MemoryBlob(image.data), image.mime_type, self.policy, self.buckets)
+
+    async def notify(self, url: str, message_id: str, notice: Notice) -> None:
+        """Raises: TransferError."""
+        await notify(url, message_id, notice, self.webhook_key, self.policy)
 
 
 class Performer:
@@ -73,6 +91,9 @@ class Performer:
         """Raises: Retry, Dead."""
         lease = _lease_of(job)
         with _judged():
+            if job.order.notice is not None:
+                await self._outside.notify(job.order.source, job.id, job.order.notice)
+                return
             if job.order.legacy and job.footprint.placeholder is Placeholder.NONE:
                 await self._put_placeholder(job, lease)
             with closing(await self._source(job)) as blob:

@@ -11,6 +11,7 @@ from safelight.config.load import Config
 from safelight.config.problem import Problem
 from safelight.errors import ConfigError
 from safelight.jobs.location import normal_host
+from safelight.jobs.notify import signing_key
 from safelight.jobs.policy import Policy, Rule, parse_rule
 from safelight.jobs.rules import Schemes
 from safelight.jobs.worker import Pace
@@ -83,6 +84,10 @@ def job_settings(config: Config | None, *, legacy: bool) -> JobSettings:
         deliver_timeout_s=declared.deliver_timeout,
     )
     accounts = _accounts(declared, config, problems)
+    try:
+        signing_key(declared.webhook_secret)
+    except ConfigError as error:
+        problems.append(Problem(declared.tag.position, error.message))
     if problems:
         raise ConfigError("\n".join(map(str, problems)))
     pace = Pace(concurrency=declared.concurrency, per_host=declared.per_host, max_attempts=declared.attempts)

@@ -20,6 +20,7 @@ from safelight.errors import ConfigError, StorageError
 from safelight.jobs.acceptance import MAX_SOURCE_PIXELS, Acceptance
 from safelight.jobs.failure import TransferError
 from safelight.jobs.location import parse_location
+from safelight.jobs.notify import signing_key
 from safelight.jobs.perform import Outside, Performer
 from safelight.jobs.policy import Policy
 from safelight.jobs.queue import JobQueue
@@ -79,7 +80,8 @@ class JobService:
             account: S3Client(account, spool_directory) for account in set(settings.accounts.values())
         }
         buckets = {name: self._clients[account].bucket(name) for name, account in settings.accounts.items()}
-        self._outside = Outside(settings.policy, buckets, spool_directory)
+        key = signing_key(settings.webhook_secret)
+        self._outside = Outside(settings.policy, buckets, spool_directory, key)
         self._running: _Running | None = None
 
     async def start(self) -> None:

@@ -5,6 +5,7 @@ A name is resolved once: who connects takes one of these addresses, so a second 
 """
 
 import asyncio
+import os
 import socket
 import ssl
 from functools import cache
@@ -57,10 +58,25 @@ async def _resolve(location: Location) -> list[str]:
 
 @cache
 def tls_context(protocol: Literal["http/1.1", "ftp"], *, verified: bool) -> ssl.SSLContext:
-    """One for all connections that speak `protocol`, named as in ALPN: loading the authorities takes long."""
-    context = httpx.create_ssl_context(verify=verified)
+    """One for all connections that speak `protocol`, named as in ALPN: loading the authorities takes long.
+
+    Raises: TransferError when the authorities that SSL_CERT_FILE or SSL_CERT_DIR names cannot be loaded.
+    """
+    try:
+        context = httpx.create_ssl_context(verify=verified)
+    except OSError as error:  # ssl.SSLError is one
+        raise _without_authorities(error) from error
     context.set_alpn_protocols([protocol])  # FTP servers refuse that of HTTP
     return context
+
+
+def _without_authorities(error: OSError) -> TransferError:
+    named = [f"{name}={os.environ[name]}" for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ]
+    return TransferError(
+        "this server cannot load the certificates that it should trust",
+        temporary=True,
+        detail=f"{', '.join(named)}: {error.strerror or error}",
+    )
 
 
 def is_untrusted(error: BaseException | None) -> bool:

@@ -93,13 +93,18 @@ class _Body:
         self.is_sent = True
 
 
+def check_form(form: Form) -> None:
+    """Raises: TransferError when a name in it could be more than one."""
+    if _UNFIT.search(form.file_name) or form.file_name in (".", "..") or _UNFIT.search(form.field):
+        raise TransferError("the file name or the field name of the form has characters that are not allowed")
+
+
 def _form_body(form: Form, blob: Blob) -> _Body:
     """`multipart/form-data` with one file (RFC 7578); the type goes by the name (reference/imgserve 6.1).
 
     Raises: TransferError for a name that could be more than one.
     """
-    if _UNFIT.search(form.file_name) or form.file_name in (".", "..") or _UNFIT.search(form.field):
-        raise TransferError("the file name or the field name of the form has characters that are not allowed")
+    check_form(form)
     boundary = secrets.token_hex(16)
     part_type = mimetypes.guess_type(form.file_name)[0] or "application/octet-stream"
     field, file_name = _quoted(form.field), _quoted(form.file_name)

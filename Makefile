@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c requirements/constraints.txt
 LOCKED := pyproject.toml requirements/constraints.txt
 
-.PHONY: serve test check bench clean
+.PHONY: serve test check bench bench-quality clean
 
 serve: .venv/installed
 	@$(BIN)/safelight serve $(ARGS)
@@ -23,6 +23,10 @@ check: .venv/installed-dev
 bench: .venv/installed
 	@for benchmark in benchmarks/*_vs_*.py benchmarks/multi_spec.py benchmarks/jobs_queue.py; do $(BIN)/python $$benchmark $(ARGS) || exit; done
 
+# Photographs of cameras: make bench-quality ARGS="DIRECTORY"
+bench-quality: .venv/installed-bench
+	@$(BIN)/python benchmarks/quality.py $(ARGS)
+
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis
 
@@ -36,6 +40,11 @@ clean:
 .venv/installed: .venv/made $(LOCKED)
 	@echo "Installing Safelight into .venv ..."
 	@$(PIP) -e .
+	@touch $@
+
+.venv/installed-bench: .venv/installed
+	@echo "Installing what the benchmarks need into .venv ..."
+	@$(PIP) -e '.[bench]'
 	@touch $@
 
 .venv/installed-test: .venv/installed

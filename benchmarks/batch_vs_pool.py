@@ -34,6 +34,7 @@ from safelight.batch.survey import Survey, survey
 from safelight.batch.writing import Existing
 from safelight.blob import FileBlob
 from safelight.engine.base import Engine
+from safelight.image.settings import ImageSettings
 from safelight.image.spec import ThumbnailSpec
 
 SPEC = "fit,300,300,jpeg,quality:85"
@@ -84,7 +85,7 @@ async def batch(engine: Engine, inputs: Path, outputs: Path, in_flight: int) -> 
 
 
 def new_engine(workers: int) -> Engine:
-    return create_engine(workers, auto_orient=True, max_bytes=MAX_BYTES, transform_timeout_s=TIMEOUT_S)
+    return create_engine(workers, ImageSettings(), max_bytes=MAX_BYTES, transform_timeout_s=TIMEOUT_S)
 
 
 # --- in turns on one pool

@@ -16,10 +16,11 @@ from safelight.errors import SafelightError
 from safelight.image.pipeline import thumbnail
 from safelight.image.result import Thumbnail
 from safelight.image.settings import ImageSettings
+from safelight.image.speed import Speed
 from safelight.image.spec import ThumbnailSpec
 
 DATA = Path(__file__).parent.parent / "data"
-DEFAULTS = ImageSettings()
+DEFAULTS = ImageSettings(speed=Speed.REFERENCE)
 
 
 def make(data: bytes, *specs: str, settings: ImageSettings = DEFAULTS) -> list[Thumbnail | SafelightError]:

@@ -603,3 +603,11 @@ async def test_the_health_check_does_not_wait_for_ever(remote, monkeypatch: pyte
     monkeypatch.setattr("safelight.server.health.TIMEOUT_S", 0.2)
     with scripted(hang) as server, pytest.raises(errors.Timeout):
         await HealthCheck(await remote(server.url), "Store").answer()
+
+
+async def test_how_much_work_it_is_stays_here(remote) -> None:
+    """An older server would not know the option, and a newer one has a policy of its own."""
+    spec = ThumbnailSpec("fit", 1, 2, "png", {"speed": "best", "quality": "84"})
+    with scripted(like_the_original()) as server:
+        await (await remote(server.url)).thumbnail(IMAGE, [spec])
+    assert server.requests[0].target == "/thumbnail/fit,1,2,png,quality:84"

@@ -12,6 +12,7 @@ from safelight.cli.dropin.options import UsageError, parse
 from safelight.cli.httpthumbnailer import INTERLACE_NAMES, PROGRAM, image_settings
 from safelight.errors import ConfigError
 from safelight.image.save import INTERLACE_NAMES as KNOWN_INTERLACE_NAMES
+from safelight.image.speed import SPEEDS, Speed
 
 OPTIONS = PROGRAM.all_options()
 TABLE = """
@@ -32,7 +33,12 @@ def test_every_option_of_the_older_server_is_there() -> None:
     }
     ours = {(option.name, option.short) for option in OPTIONS}
     assert expected <= ours
-    assert {name for name, _ in ours - expected} == {"auto-orient", "http-workers", "transform-timeout"}
+    assert {name for name, _ in ours - expected} == {
+        "auto-orient",
+        "http-workers",
+        "speed",
+        "transform-timeout",
+    }
 
 
 def test_defaults() -> None:
@@ -176,3 +182,14 @@ def test_image_settings(tmp_path: Path) -> None:
 def test_the_console_script_is_declared() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts["httpthumbnailer"] == "safelight.cli.httpthumbnailer:main"
+
+
+@pytest.mark.parametrize("name", SPEEDS)
+def test_speed_is_the_older_servers_unless_given(name: str) -> None:
+    assert image_settings(values()).speed is Speed.REFERENCE
+    assert image_settings(values("--speed", name)).speed == name
+
+
+def test_an_unknown_speed_is_refused() -> None:
+    with pytest.raises(UsageError, match="--speed needs one of reference, fast, balanced, best, got: slow"):
+        parse(["--speed", "slow"], OPTIONS)

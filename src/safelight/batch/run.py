@@ -42,7 +42,9 @@ _NO_SUCH_EDIT = "no edit with name"
 Item = TypeVar("Item")
 
 
-def create_engine(jobs: int, *, auto_orient: bool, max_bytes: int, transform_timeout_s: float) -> PoolEngine:
+def create_engine(
+    jobs: int, images: ImageSettings, *, max_bytes: int, transform_timeout_s: float
+) -> PoolEngine:
     """A pool in which jobs wait as long as it takes; how many there are is up to the caller."""
     limits = PoolLimits(
         transform_timeout_s=transform_timeout_s,
@@ -50,7 +52,7 @@ def create_engine(jobs: int, *, auto_orient: bool, max_bytes: int, transform_tim
         max_wait_s=NO_LIMIT_S,
         memory_bytes=max_bytes,
     )
-    return PoolEngine(ImageSettings(auto_orient=auto_orient), workers=jobs, limits=limits)
+    return PoolEngine(images, workers=jobs, limits=limits)
 
 
 def slots(jobs: int) -> int:

@@ -9,9 +9,10 @@ import structlog
 
 from safelight.api import read_config
 from safelight.cli.dropin.options import Option
-from safelight.cli.dropin.program import Program, Service, read_command_line, refuse_usage, run
+from safelight.cli.dropin.program import SPEED_OPTION, Program, Service, read_command_line, refuse_usage, run
 from safelight.cli.httpthumbnailer import PNG_QUALITY
 from safelight.image.settings import ImageSettings
+from safelight.image.speed import Speed
 from safelight.server.hosting import EMBEDDED, HostSettings, Say
 from safelight.server.image_store import load_store
 from safelight.server.process import Load
@@ -32,6 +33,7 @@ PROGRAM = Program(
             os.environ.get(ENGINE_VARIABLE, EMBEDDED),
         ),
         Option("auto-orient", "apply the EXIF orientation first"),
+        SPEED_OPTION,
     ),
     "127.0.0.1:3000",
     arguments="CONFIG",
@@ -47,7 +49,11 @@ def main() -> None:
         refuse_usage(PROGRAM, "mandatory argument 'config' not given")
     file, *ignored = parsed.arguments
     notices = [f"more arguments than CONFIG are ignored: {' '.join(ignored)}"] if ignored else []
-    images = ImageSettings(auto_orient=parsed.values["auto-orient"], png_quality=PNG_QUALITY)
+    images = ImageSettings(
+        speed=Speed(parsed.values["speed"]),
+        auto_orient=parsed.values["auto-orient"],
+        png_quality=PNG_QUALITY,
+    )
     path = Path(file).absolute()
 
     def load(settings: HostSettings, say: Say) -> Load:

@@ -9,9 +9,10 @@ from typing import Any
 
 from safelight import __version__
 from safelight.cli.dropin.options import Option
-from safelight.cli.dropin.program import Program, Service, read_command_line, run
+from safelight.cli.dropin.program import SPEED_OPTION, Program, Service, read_command_line, run
 from safelight.image.formats import INPUT_FORMATS, OUTPUT_FORMATS
 from safelight.image.settings import MEBIBYTE, ImageSettings
+from safelight.image.speed import Speed
 from safelight.server.hosting import HostSettings, Say
 from safelight.server.process import Load
 from safelight.server.stats import Statistics
@@ -46,6 +47,7 @@ PROGRAM = Program(
         Option("reload", "accepted, no effect: images are never read larger than they are"),
         Option("no-upscale-fix", "accepted, no effect: images are never read larger than they are"),
         Option("auto-orient", "apply the EXIF orientation first"),
+        SPEED_OPTION,
     ),
     "127.0.0.1:3100",
 )
@@ -71,6 +73,7 @@ def image_settings(options: Mapping[str, Any]) -> ImageSettings:
     """How images are treated; the plugin directory of the older package may be missing without a warning."""
     plugins = [path for path in options["plugins"] if path != PLUGINS or Path(path).is_dir()]
     return ImageSettings(
+        speed=Speed(options["speed"]),
         auto_orient=options["auto-orient"],
         max_pixels=max(options["limit-memory"], options["limit-disk"]) * MEBIBYTE // PIXEL_BYTES,
         png_quality=PNG_QUALITY,

@@ -19,6 +19,7 @@ from safelight.cli.launch.rotating import Rotation
 from safelight.cli.launch.start import LogSettings, start
 from safelight.errors import ConfigError
 from safelight.image.settings import ImageSettings
+from safelight.image.speed import Speed
 from safelight.server.hosting import HostSettings
 from safelight.server.log import escape, mask
 from safelight.server.process import ProcessSettings
@@ -166,7 +167,7 @@ def _serve(options: Options, pid_file: Path, log_file: str | None) -> NoReturn:
     load = job_loader(
         Path(options["config"]) if "config" in options else None,
         _data_directory(options),
-        HostSettings(images=ImageSettings(auto_orient=False)),
+        HostSettings(images=ImageSettings(speed=Speed.REFERENCE, auto_orient=False)),
         legacy=is_legacy,
         user=user,
     )

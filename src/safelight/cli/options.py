@@ -11,6 +11,7 @@ import structlog
 from safelight.cli.launch.log import JsonFormatter, PlainFormatter
 from safelight.cli.launch.start import LogSettings, open_access_log, start
 from safelight.image.settings import MEBIBYTE, ImageSettings
+from safelight.image.speed import SPEEDS, Speed
 from safelight.server.app import AppSettings
 from safelight.server.hosting import EMBEDDED, HostSettings, Say
 from safelight.server.listeners import absolute_listener
@@ -54,6 +55,12 @@ _SERVER_OPTIONS = (
         default=30,
         metavar="S",
         help="What a stop leaves running requests.",
+    ),
+    option(
+        "--speed",
+        type=click.Choice(SPEEDS),
+        default=Speed.BALANCED.value,
+        help="How much work goes into an image.",
     ),
     option("--no-auto-orient", is_flag=True, help="Ignore the EXIF orientation."),
     option("--plugins", multiple=True, type=_PATH, help="Directory of image plugins; repeatable."),
@@ -144,7 +151,11 @@ def host_settings(options: dict[str, Any]) -> HostSettings:
             xid_header=options["xid_header"],
             server_timing=options["server_timing"],
         ),
-        ImageSettings(auto_orient=not options["no_auto_orient"], plugins=plugins),
+        ImageSettings(
+            speed=Speed(options["speed"]),
+            auto_orient=not options["no_auto_orient"],
+            plugins=plugins,
+        ),
         options["transform_timeout"],
         options.get("thumbnailer", EMBEDDED),
         open_access_log(

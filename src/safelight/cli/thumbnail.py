@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from safelight.errors import BadRequest, SafelightError
+from safelight.image.speed import SPEEDS, Speed
 
 if TYPE_CHECKING:
     from safelight.batch.inputs import Listing
@@ -70,6 +71,7 @@ class EngineOptions:
     max_bytes: int
     transform_timeout_s: float
     auto_orient: bool
+    speed: Speed = Speed.BALANCED
 
     @classmethod
     def of(cls, options: dict[str, Any], names: Sequence[str]) -> "EngineOptions":
@@ -78,17 +80,19 @@ class EngineOptions:
         if not any(map(os.path.isdir, names)):
             jobs = max(1, min(jobs, len(names)))
         max_bytes = options["limit_memory"] * MEBIBYTE
-        return cls(jobs, max_bytes, options["transform_timeout"], options["auto_orient"])
+        speed = Speed(options.get("speed", Speed.BALANCED))
+        return cls(jobs, max_bytes, options["transform_timeout"], options["auto_orient"], speed)
 
     def engine(self) -> "Engine":
         """A pool that is not started. It logs nothing: what matters to a batch comes back as an error."""
         from safelight.batch.run import create_engine
+        from safelight.image.settings import ImageSettings
         from safelight.server.log import configure_log
 
         configure_log(logging.CRITICAL)
         return create_engine(
             self.jobs,
-            auto_orient=self.auto_orient,
+            ImageSettings(speed=self.speed, auto_orient=self.auto_orient),
             max_bytes=self.max_bytes,
             transform_timeout_s=self.transform_timeout_s,
         )
@@ -104,6 +108,14 @@ class EngineOptions:
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 @click.option("--skip-existing", is_flag=True, help="Make only results that do not exist.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only print which files would be made.")
+@click.option(
+    "--speed",
+    type=click.Choice(SPEEDS),
+    default=Speed.BALANCED.value,
+    envvar="SAFELIGHT_SPEED",
+    show_envvar=True,
+    help="How much work goes into a result whose SPEC does not say; default balanced.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary; failures are listed.")
 @engine_options
 def command(

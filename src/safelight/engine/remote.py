@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import cast
 
 import httpx
@@ -10,6 +11,7 @@ import httpx
 from safelight import __version__
 from safelight.blob import CHUNK_BYTES, Blob
 from safelight.errors import EngineUnreachable, ImageError, MemoryLimitExceeded
+from safelight.image import speed
 from safelight.image.result import ImageInfo, Thumbnails
 from safelight.image.spec import ThumbnailSpec
 from safelight.protocol import CONTENT_TYPE, Reply, read_identity, read_thumbnails, thumbnail_path
@@ -57,7 +59,8 @@ class RemoteEngine:
         self, image: Blob, specs: Sequence[ThumbnailSpec], *, urgent: bool = False
     ) -> Thumbnails:
         """As `Engine.thumbnail`; the remote server knows no urgency."""
-        return read_thumbnails(await self._put(thumbnail_path(specs), image), len(specs))
+        path = thumbnail_path([_without_speed(spec) for spec in specs])
+        return read_thumbnails(await self._put(path, image), len(specs))
 
     async def identify(self, image: Blob) -> ImageInfo:
         """As `Engine.identify`."""
@@ -117,6 +120,12 @@ class RemoteEngine:
         if _announced(reply) > limit:
             raise MemoryLimitExceeded
         return Reply(reply.status_code, reply.headers, await _whole(reply, limit))
+
+
+def _without_speed(spec: ThumbnailSpec) -> ThumbnailSpec:
+    """How much work goes into an image is the other server's affair; older ones do not know the option."""
+    options = {key: text for key, text in spec.options.items() if key != speed.OPTION}
+    return replace(spec, options=options)
 
 
 class _Progress:

@@ -57,6 +57,7 @@ from safelight.image.result import Thumbnail, Thumbnails
 from safelight.image.save import Encoding, check_sides, encode, parse_encoding
 from safelight.image.settings import ImageSettings
 from safelight.image.spec import ThumbnailSpec
+from safelight.image.speed import speed_of
 
 LEVEL_CLEARANCE = 1.6
 
@@ -149,6 +150,7 @@ def virtual_size(source: Input, specs: Sequence[ThumbnailSpec], run: Run) -> Siz
 def prepare(source: Input, virtual: Size, spec: ThumbnailSpec, run: Run) -> Recipe:
     """Check all that can be before pixels, in the order of reference 6.5. Raises: BadRequest, TooLarge."""
     wanted = _wanted(source.size, spec)
+    speed_of(spec.options, run.settings.speed)
     if source.decoder.has_alpha:
         _background(spec)
         run.counts.update(created_initialize=1, created_composite=1)

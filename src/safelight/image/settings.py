@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from safelight.image.speed import Speed
+
 MEBIBYTE = 1 << 20
 
 
@@ -9,6 +11,7 @@ MEBIBYTE = 1 << 20
 class ImageSettings:
     """How images are read and written where a specification leaves it open.
 
+    `speed`: how much work goes into an image whose specification does not say.
     `auto_orient`: apply the EXIF orientation first; every size is then the rotated one.
     `max_pixels`: limit for pixels decoded (after shrink-on-load) and for pixels produced; the default is
     1 GiB of 8-byte pixels (reference, thumbnailer section 10).
@@ -19,6 +22,7 @@ class ImageSettings:
     `svg_max_bytes`, `svg_max_text`: refuse SVG documents with more bytes, or more characters of text.
     """
 
+    speed: Speed = Speed.BALANCED
     auto_orient: bool = True
     max_pixels: int = 134_217_728
     png_quality: int | None = None

@@ -4,6 +4,7 @@ from safelight.blob import MemoryBlob
 from safelight.image.geometry import Box
 from safelight.image.result import ImageInfo
 from safelight.image.spec import Edit, ThumbnailSpec
+from safelight.image.speed import OPTION, Speed
 from safelight.jobs.record import LegacyOperation
 
 PROCESSING = "Image being processed"
@@ -16,7 +17,8 @@ JPEG_QUALITY = 75
 EXACT_PIXELS = 32_000_000
 """Larger sources may be shrunk first: the crop box is exact to half a pixel of the result then."""
 
-_TRANSPARENT = {"background-color": "none"}
+_REFERENCE = {OPTION: Speed.REFERENCE.value}
+_TRANSPARENT = {"background-color": "none", **_REFERENCE}
 
 
 def picture_spec(operation: LegacyOperation, text: str) -> ThumbnailSpec:
@@ -80,4 +82,4 @@ def _stretched(operation: LegacyOperation) -> Edit:
 
 def _quality(operation: LegacyOperation) -> dict[str, str]:
     """Only JPEG has the quality of the older server; for PNG the number would be a compression level."""
-    return {"quality": str(JPEG_QUALITY)} if operation.format == "jpeg" else {}
+    return {"quality": str(JPEG_QUALITY), **_REFERENCE} if operation.format == "jpeg" else _REFERENCE

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from safelight.blob import MemoryBlob
 from safelight.config.declaring import Declaring
-from safelight.config.kind import ImageName, NewImage
+from safelight.config.kind import ImageName, NewImage, inspect_value
 from safelight.config.spec import Reader, Statement, attribute, block, free_attributes, value, values
 from safelight.config.tag import Tag
 from safelight.engine.base import Engine
@@ -19,6 +19,7 @@ from safelight.image.spec import (
     parse_options,
     split,
 )
+from safelight.image.speed import OPTION, SPEEDS
 from safelight.model import Counters, NamedImage, RequestState, Resources, Step
 from safelight.statements.condition import Conditional, VariableConditional, condition_of, local_names, when
 from safelight.statements.registry import processor
@@ -58,8 +59,17 @@ class SpecStatement(Conditional):
         help="edits as `name,arg,key:value!name,...`, after those of the block",
         example="#{edits}",
     )
+    speed: Template | None = attribute(
+        default=None, help="how much work: `reference`, `fast`, `balanced` or `best`", example="fast"
+    )
     extra: Mapping[str, Template] = free_attributes(help="further options, such as `quality=84`")
     block: tuple[EditStatement, ...] = block(EditStatement, help="`edit` statements")
+
+    def check(self) -> Iterator[str]:
+        if self.speed is not None and not self.speed.names and self.speed.text not in SPEEDS:
+            expected, found = ", ".join(SPEEDS), inspect_value(self.speed.text)
+            yield f"expected 'speed' attribute value to be one of {expected}; got: {found}"
+        yield from super().check()
 
 
 @processor("thumbnail")
@@ -160,6 +170,8 @@ class SpecBuilder:
         leading = (declared.operation, declared.width, declared.height, declared.format)
         method, width, height, image_format = (text.render(lookup) for text in leading)
         own_options = {key: text.render(lookup) for key, text in declared.extra.items()}
+        if declared.speed is not None:
+            own_options[OPTION] = declared.speed.render(lookup)
         more_options = declared.options.render(lookup) if declared.options else ""
         more_edits = declared.edits.render(lookup) if declared.edits else ""
         try:

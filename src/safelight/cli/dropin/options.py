@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["switch", "text", "texts", "count", "number"]
-"""`switch`: no value. `texts`: repeatable. `count`: a whole number from 1, `number`: from 0."""
+Kind = Literal["switch", "text", "texts", "choice", "count", "number"]
+"""`switch`: no value. `texts`: repeatable. `choice`: one of some. `count`: a whole number from 1, `number`:
+from 0.
+"""
 
 LEAST: Mapping[Kind, int] = {"count": 1, "number": 0}
 MOST = 10**9
@@ -21,13 +23,17 @@ HELP_INDENT = " " * 8
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One line of the table of options. `name` without dashes in front; `default`: of the kind's type."""
+    """One line of the table of options. `name` without dashes in front; `default`: of the kind's type.
+
+    `choices`: what a value of the kind `choice` may be.
+    """
 
     name: str
     help: str
     short: str | None = None
     kind: Kind = "switch"
     default: Any = None
+    choices: Sequence[str] = ()
 
     def spelling(self) -> str:
         """`--name|-n VALUE`, as the help shows it."""
@@ -72,6 +78,8 @@ def _value(option: Option, waiting: Iterator[str]) -> str | int:
     text = next(waiting, None)
     if text is None:
         raise UsageError(f"missing value for option --{option.name}")
+    if option.kind == "choice" and text not in option.choices:
+        raise UsageError(f"option --{option.name} needs one of {', '.join(option.choices)}, got: {text}")
     return text if option.kind not in LEAST else _number(option, text, LEAST[option.kind])
 
 

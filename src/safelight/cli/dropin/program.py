@@ -15,6 +15,7 @@ from safelight.cli.launch.log import LineFormatter
 from safelight.cli.launch.start import LogSettings, open_access_log, start
 from safelight.errors import ConfigError
 from safelight.image.settings import MEBIBYTE
+from safelight.image.speed import SPEEDS, Speed
 from safelight.server.access import AccessLog
 from safelight.server.app import AppSettings
 from safelight.server.hosting import HostSettings, Say
@@ -22,6 +23,14 @@ from safelight.server.process import Load, ProcessSettings, stuck_after_s
 from safelight.server.stats import Statistics
 
 BAD_USAGE = 42
+SPEED_OPTION = Option(
+    "speed",
+    "how much work goes into an image; 'reference' is as the older server",
+    None,
+    "choice",
+    Speed.REFERENCE.value,
+    SPEEDS,
+)
 
 
 @dataclass(frozen=True, slots=True)

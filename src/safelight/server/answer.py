@@ -1,25 +1,53 @@
-"""Sending an answer: its headers, and its body from memory or from a file."""
+"""Sending an answer: its headers, and its body from memory, from a file or as it comes."""
 
 import asyncio
 import os
 import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
 
 from safelight.blob import CHUNK_BYTES, Blob, MemoryBlob
 from safelight.errors import StorageError
 from safelight.model import Answer, Facts
-from safelight.server.asgi import Header, Send
+from safelight.server.asgi import Header, Receive, Send
 from safelight.server.ranges import Excerpt
 
 SMALL_FILE_BYTES = 1 << 16
+LAST_PIECE_S = 1.0
+"""How long the end of a stream may take when it is we who end it, and the client is not reading."""
 
 _OCTETS = "application/octet-stream"
-_INLINE = frozenset({"text/plain", "text/uri-list", "application/json", "multipart/mixed"})
+_INLINE = frozenset(
+    {
+        "text/plain",
+        "text/uri-list",
+        "text/event-stream",
+        "application/json",
+        "application/problem+json",
+        "multipart/mixed",
+    }
+)
 _MIME_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(; boundary=\"[\w-]+\")?", re.ASCII)
 _NOT_A_VALUE = re.compile(r"[^\t\x20-\x7e]")
 _BODYLESS = frozenset({204, 304})
 _ACCEPT_RANGES: Header = (b"accept-ranges", b"bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An answer that is sent as it comes: nobody knows how long it will be, or how long it will take.
+
+    It ends when `pieces` end, which are closed then, when its client leaves, and when the server is to stop.
+    While it lasts nothing else is held for it, and no request timeout runs.
+    """
+
+    pieces: AsyncGenerator[bytes]
+    content_type: str
+    status: int = 200
+    facts: Facts = ()
 
 
 def head_of(answer: Answer) -> list[Header]:
@@ -120,3 +148,56 @@ async def send_answer(
         piece = await read_piece(answer.body, sent)
         sent += len(piece)
     await send({"type": "http.response.body", "body": piece})
+
+
+async def send_stream(
+    send: Send,
+    receive: Receive,
+    stream: Stream,
+    head_only: bool,
+    extra: tuple[Header, ...],
+    stopping: asyncio.Event,
+) -> int:
+    """Send `stream`; the bytes that it had. `receive`: of a request whose body is there or is not wanted."""
+    headers = [*content_headers(stream.content_type), *encoded(stream.facts), *extra]
+    await send({"type": "http.response.start", "status": stream.status, "headers": headers})
+    if head_only:
+        await stream.pieces.aclose()
+        await send({"type": "http.response.body", "body": b""})
+        return 0
+    pump = _Pump(send, stream.pieces)
+    pumping = asyncio.create_task(pump.run())
+    ends = (asyncio.create_task(_client_leaves(receive)), asyncio.create_task(stopping.wait()))
+    try:
+        await asyncio.wait((pumping, *ends), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (pumping, *ends):
+            task.cancel()
+        outcomes = await asyncio.gather(pumping, *ends, return_exceptions=True)
+    if isinstance(outcomes[0], Exception):
+        raise outcomes[0]
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LAST_PIECE_S):
+            await send({"type": "http.response.body", "body": b""})
+    return pump.sent_bytes
+
+
+class _Pump:
+    """Sends pieces and counts them."""
+
+    def __init__(self, send: Send, pieces: AsyncGenerator[bytes]) -> None:
+        self._send = send
+        self._pieces = pieces
+        self.sent_bytes = 0
+
+    async def run(self) -> None:
+        """Until there are no more. Raises: what making or sending a piece raises."""
+        async with aclosing(self._pieces) as pieces:
+            async for piece in pieces:
+                await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+                self.sent_bytes += len(piece)
+
+
+async def _client_leaves(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

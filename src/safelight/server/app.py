@@ -13,17 +13,11 @@ from safelight.errors import Busy, MemoryLimitExceeded, NotFound, SafelightError
 from safelight.model import Answer, Counters
 from safelight.server.access import AccessLog
 from safelight.server.admin import AdminListener
-from safelight.server.answer import read_piece, send_answer
+from safelight.server.answer import Stream, read_piece, send_answer, send_stream
 from safelight.server.asgi import Header, Receive, Scope, Send
 from safelight.server.body import read_body
 from safelight.server.conditional import conditional_answer
-from safelight.server.errors import (
-    INTERNAL_ERROR,
-    ClientLeft,
-    MalformedTarget,
-    error_answer,
-    text_answer,
-)
+from safelight.server.errors import INTERNAL_ERROR, ClientLeft, MalformedTarget, text_answer
 from safelight.server.exchange import Exchange
 from safelight.server.exposition import Exposition
 from safelight.server.metrics import Metrics
@@ -51,7 +45,8 @@ class AppSettings:
     answer. `spool_directory`: where large bodies wait, None for the system's temporary directory.
     `refuse_bad_escapes`: answer 400 to a `%` without two hexadecimal digits; for services that decode paths.
     `xid_header`: request header whose value is shown in the log lines of the request, and sent on.
-    `server_timing`: tell clients in a header how long each step took.
+    `server_timing`: tell clients in a header how long each step took. `takes_every_post`: the service answers
+    POST on every path, those of the built-in routes included.
     """
 
     max_bytes: int = 128 << 20
@@ -60,6 +55,7 @@ class AppSettings:
     refuse_bad_escapes: bool = True
     xid_header: str | None = None
     server_timing: bool = False
+    takes_every_post: bool = False
 
 
 class App:
@@ -93,6 +89,7 @@ class App:
         self._admin = admin
         self._exposition = Exposition(statistics)
         self._lookout = Lookout(settings.request_timeout_s)
+        self._stopping = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -112,6 +109,10 @@ class App:
         """Follow a rotation of the access log."""
         if self._access_log is not None:
             self._access_log.reopen()
+
+    def end_streams(self) -> None:
+        """End the answers that would go on for ever; to be called when the server begins to stop."""
+        self._stopping.set()
 
     async def close(self) -> None:
         """Stop the service."""
@@ -142,7 +143,7 @@ class App:
                 if self._settings.server_timing:
                     reply = reply.timed(account, whole.elapsed_s())
                 with measured("sending response image data"):
-                    await self._send(exchange, reply)
+                    await self._send(exchange, reply, account)
         if self._access_log is not None:
             self._access_log.write(exchange.scope, account)
         if self._metrics is not None:
@@ -160,7 +161,7 @@ class App:
         try:
             answer = await self._answer(exchange)
             with measured("reading response data"):
-                first = b"" if exchange.method == "HEAD" else await read_piece(answer.body, 0)
+                first = await _first_piece(exchange, answer)
             return _Reply(answer, first, exchange.closing() + exchange.told)
         except ClientLeft:
             return None
@@ -171,7 +172,7 @@ class App:
         finally:
             self._count("calling", -1)
 
-    async def _answer(self, exchange: Exchange) -> Answer:
+    async def _answer(self, exchange: Exchange) -> Answer | Stream:
         raw_path, raw_query = exchange.raw_path, exchange.raw_query
         if self._settings.refuse_bad_escapes and not _well_formed(raw_path, raw_query):
             raise MalformedTarget
@@ -179,10 +180,11 @@ class App:
             raise UriTooLong("request URI is too long")
         if self._admin is not None and self._admin.received(exchange.scope):
             return await self._operators_answer(exchange)
-        if raw_path == "/stats" or raw_path.startswith("/stats/"):
-            return self._statistics.answer(raw_path)
-        if raw_path == "/health_check" or raw_path.startswith("/health_check/"):
-            return await self._service.check_health()
+        if not (exchange.method == "POST" and self._settings.takes_every_post):
+            if raw_path == "/stats" or raw_path.startswith("/stats/"):
+                return self._statistics.answer(raw_path)
+            if raw_path == "/health_check" or raw_path.startswith("/health_check/"):
+                return await self._service.check_health()
         answer = await self._served(exchange)
         if answer is not None:
             return answer
@@ -203,7 +205,7 @@ class App:
             return await self._service.check_health()
         raise NotFound(f"request for URI '{raw_path}' was not handled by the server")
 
-    async def _served(self, exchange: Exchange) -> Answer | None:
+    async def _served(self, exchange: Exchange) -> Answer | Stream | None:
         """The service's answer, watched over from when the body is there."""
         watch: Watch | None = None
 
@@ -215,7 +217,9 @@ class App:
 
         try:
             answer = await self._service.answer(exchange, body)
-            return answer and await conditional_answer(exchange.method, exchange.headers, answer)
+            if answer is None or isinstance(answer, Stream):
+                return answer
+            return await conditional_answer(exchange.method, exchange.headers, answer)
         except asyncio.CancelledError:
             if watch is not None:
                 watch.translate()
@@ -238,28 +242,40 @@ class App:
         """The reply to a request that failed, counted and logged."""
         self._count("total_errors")
         self._count("total_write_error")
-        answer = error_answer(error)
+        answer = exchange.explain(error)
         _report(exchange, answer.status, error)
         extra = (_CLOSE,) if isinstance(error, MemoryLimitExceeded) else exchange.closing()
         if isinstance(error, Busy):
             extra += ((b"retry-after", b"%d" % error.retry_after_s),)
         return _Reply(answer, answer.body.read(), extra + exchange.told)
 
-    async def _send(self, exchange: Exchange, reply: "_Reply") -> None:
-        in_pieces = 0 < len(reply.first) < reply.answer.body.size  # the others are handed over at once
+    async def _send(self, exchange: Exchange, reply: "_Reply", account: Account) -> None:
+        answer, head_only = reply.answer, exchange.method == "HEAD"
+        # Whole answers are handed over at once.
+        in_pieces = isinstance(answer, Stream) or 0 < len(reply.first) < answer.body.size
         if in_pieces:
             self._count("writing")
         try:
-            await send_answer(
-                exchange.send, reply.answer, reply.first, exchange.method == "HEAD", reply.extra
-            )
+            if isinstance(answer, Stream):
+                account.sent_bytes = account.length_bytes = await send_stream(
+                    exchange.send, exchange.receive, answer, head_only, reply.extra, self._stopping
+                )
+            else:
+                await send_answer(exchange.send, answer, reply.first, head_only, reply.extra)
         except Exception as error:  # the response has begun: returning early closes the connection
             _log.error(f"answer to {exchange} broke off: {error}")
         finally:
             if in_pieces:
                 self._count("writing", -1)
-        is_multipart = reply.answer.content_type.startswith("multipart/")
+        is_multipart = answer.content_type.startswith("multipart/")
         self._count("total_write_multipart" if is_multipart else "total_write")
+
+
+async def _first_piece(exchange: Exchange, answer: Answer | Stream) -> bytes:
+    """What is read before the answer begins, so that its failure could still be told."""
+    if isinstance(answer, Stream) or exchange.method == "HEAD":
+        return b""
+    return await read_piece(answer.body, 0)
 
 
 def _well_formed(raw_path: str, raw_query: str) -> bool:
@@ -269,7 +285,7 @@ def _well_formed(raw_path: str, raw_query: str) -> bool:
 class _Reply(NamedTuple):
     """An answer, the first piece of its body (read early: its failure can still be told), more headers."""
 
-    answer: Answer
+    answer: Answer | Stream
     first: bytes
     extra: tuple[Header, ...]
 
@@ -279,8 +295,9 @@ class _Reply(NamedTuple):
 
 
 def _note_reply(account: Account, reply: _Reply, exchange: Exchange) -> None:
-    account.status = reply.answer.status
-    account.length_bytes = reply.answer.body.size
+    answer = reply.answer
+    account.status = answer.status
+    account.length_bytes = 0 if isinstance(answer, Stream) else answer.body.size
     account.sent_bytes = 0 if exchange.method == "HEAD" else account.length_bytes
 
 

@@ -1,9 +1,12 @@
 """One request as the ASGI server hands it over."""
 
-from safelight.model import Facts, Request
+from collections.abc import Callable
+
+from safelight.model import Answer, Facts, Request
 from safelight.server.answer import encoded
 from safelight.server.asgi import Header, Receive, Scope, Send
 from safelight.server.body import has_body
+from safelight.server.errors import error_answer
 from safelight.uri import parse_query
 
 _CLOSE: tuple[Header, ...] = ((b"connection", b"close"),)
@@ -12,11 +15,12 @@ _CLOSE: tuple[Header, ...] = ((b"connection", b"close"),)
 class Exchange:
     """A request, the way to its body and the way back. `raw_path` and `raw_query` are undecoded.
 
-    `told`: headers of its answer, whatever that will be.
+    `told`: headers of its answer, whatever that will be. `explain`: what the client is told when it fails.
     """
 
     __slots__ = (
         "body_read",
+        "explain",
         "headers",
         "method",
         "raw_path",
@@ -37,6 +41,7 @@ class Exchange:
         self.headers = _headers(scope)
         self.body_read = False
         self.told: tuple[Header, ...] = ()
+        self.explain: Callable[[Exception], Answer] = error_answer
 
     def __str__(self) -> str:
         return f"{self.method} [{self.raw_path}]"

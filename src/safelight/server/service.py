@@ -5,6 +5,7 @@ from typing import Protocol
 from safelight.engine.base import Engine
 from safelight.model import Answer
 from safelight.run import ReadBody
+from safelight.server.answer import Stream
 from safelight.server.exchange import Exchange
 
 
@@ -18,7 +19,7 @@ class Service(Protocol):
         """Start the engine, and whatever else there is. Raises: SafelightError; nothing is served then."""
         ...
 
-    async def answer(self, exchange: Exchange, read_body: ReadBody) -> Answer | None:
+    async def answer(self, exchange: Exchange, read_body: ReadBody) -> Answer | Stream | None:
         """Serve one request; None when it is for nobody here. `read_body` is to be called once at the most.
 
         Raises: any SafelightError.

@@ -84,7 +84,9 @@ class HttpWorker(Worker):
             runner.run(self._serve())
 
     async def _serve(self) -> None:
-        server = _Server(self._uvicorn_config(), self._begin_to_serve, self.cfg.graceful_timeout)
+        server = _Server(
+            self._uvicorn_config(), self._begin_to_serve, self._begin_to_stop, self.cfg.graceful_timeout
+        )
         loop = asyncio.get_running_loop()
         if self.tls is not None:
             _limit_handshakes(loop, self.protocol.head_timeout_s)
@@ -95,6 +97,12 @@ class HttpWorker(Worker):
     def _begin_to_serve(self) -> None:
         self._serving[0] = 1
         self._heartbeat()
+
+    def _begin_to_stop(self) -> None:
+        """What waits for nothing in particular must not be waited for."""
+        end_streams = getattr(self.wsgi, "end_streams", None)
+        if end_streams is not None:
+            end_streams()
 
     def _heartbeat(self) -> None:
         """To the very end: a worker that drains its connections is alive, too."""
@@ -124,19 +132,30 @@ class HttpWorker(Worker):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, which says when it serves, and ends some time after it was told to, whatever happens.
+    """uvicorn's, which says when it serves and when it stops, and ends some time after, whatever happens.
 
     `drain_s`: whole seconds. The master ends its workers itself, unless it has been killed.
     """
 
-    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None], drain_s: int) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        on_start: Callable[[], None],
+        on_stop: Callable[[], None],
+        drain_s: int,
+    ) -> None:
         super().__init__(config)
         self._on_start = on_start
+        self._on_stop = on_stop
         self._drain_s = drain_s
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_stop()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.should_exit:

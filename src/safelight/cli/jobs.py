@@ -14,7 +14,7 @@ from safelight.config.load import load as load_config
 from safelight.jobs.settings import job_settings
 from safelight.server.hosting import HostSettings, Say
 from safelight.server.jobs import JobServer, load_jobs
-from safelight.server.listeners import absolute_listener
+from safelight.server.listeners import absolute_listener, is_loopback
 from safelight.server.process import Load, MakeApp
 from safelight.server.stats import Statistics
 from safelight.statements import REGISTRY
@@ -25,6 +25,10 @@ DEFAULT_DIRECTORY = Path("safelight-jobs")
 LEGACY_WARNING = (
     "legacy mode: jobs may read and write every file and every host that this server can reach, "
     "for everybody who can connect"
+)
+OPEN_WARNING = (
+    "everybody who can connect may place jobs, and see and cancel those of others: name tokens in a 'jobs' "
+    "block of the configuration, or listen at 127.0.0.1"
 )
 NO_DESTINATIONS = "no destinations are allowed: name some in a 'jobs' block of the configuration"
 
@@ -42,20 +46,38 @@ NO_DESTINATIONS = "no destinations are allowed: name some in a 'jobs' block of t
 def command(config: Path | None, legacy: bool, data: Path, **options: Any) -> None:
     """Fetch images from URLs, resize or rasterise them, deliver them to URLs.
 
-    Jobs are taken by POST on any path and kept in a queue that survives crashes. Without --config public
-    addresses may be sources, and nothing may be a destination.
+    Jobs are taken by POST at /jobs, or on any other path in the words of imgserve, and kept in a queue that
+    survives crashes. Without --config public addresses may be sources, and nothing may be a destination.
     """
     default = LEGACY_LISTENER if legacy else DEFAULT_LISTENER
     listeners = tuple(map(absolute_listener, options["listen"] or (default,)))
     settings = host_settings(options)
-    load = job_loader(config, data.absolute(), settings, legacy=legacy, user=options["user"])
+    load = job_loader(
+        config,
+        data.absolute(),
+        settings,
+        legacy=legacy,
+        user=options["user"],
+        has_api=not legacy,
+        is_exposed=not all(map(is_loopback, listeners)),
+    )
     start_server(options, process_settings(listeners, None, options), load, Statistics())
 
 
 def job_loader(
-    config: Path | None, directory: Path, settings: HostSettings, *, legacy: bool, user: str | None
+    config: Path | None,
+    directory: Path,
+    settings: HostSettings,
+    *,
+    legacy: bool,
+    user: str | None,
+    has_api: bool = False,
+    is_exposed: bool = False,
 ) -> Callable[[Say, Say], Load]:
-    """What a start and every reload do: read the configuration, warn of what it lacks or allows."""
+    """What a start and every reload do: read the configuration, warn of what it lacks or allows.
+
+    `has_api`: serve more than the older server did. `is_exposed`: others than this machine can connect.
+    """
     file = config and config.absolute()
     shown = file and os.path.relpath(file)
 
@@ -72,7 +94,9 @@ def job_loader(
                 warn(LEGACY_WARNING)
             elif not jobs.has_destinations:
                 warn(NO_DESTINATIONS)
-            return load_jobs(JobServer(jobs, directory, legacy), settings, say, user)
+            if has_api and is_exposed and not jobs.tokens:
+                warn(OPEN_WARNING)
+            return load_jobs(JobServer(jobs, directory, legacy, has_api), settings, say, user)
 
         return make
 

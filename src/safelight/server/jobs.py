@@ -1,6 +1,7 @@
-"""The job server: image jobs in the older server's words, by POST on any path (reference/imgserve section 2).
+"""The job server: image jobs by the API in `job_api`, and in the older server's words.
 
-Each HTTP worker does jobs of the queue beside answering requests.
+Those come by POST on any path (reference/imgserve section 2) but the API's. Each HTTP worker does jobs of the
+queue beside answering requests.
 """
 
 import asyncio
@@ -18,8 +19,7 @@ from safelight.blob import MemoryBlob
 from safelight.engine.base import Engine
 from safelight.errors import ConfigError, StorageError
 from safelight.jobs.acceptance import MAX_SOURCE_PIXELS, Acceptance
-from safelight.jobs.failure import TransferError
-from safelight.jobs.location import parse_location
+from safelight.jobs.location import shown
 from safelight.jobs.notify import signing_key
 from safelight.jobs.perform import Outside, Performer
 from safelight.jobs.policy import Policy
@@ -32,10 +32,14 @@ from safelight.jobs.sqlite import SqliteQueue
 from safelight.jobs.worker import Worker
 from safelight.model import Answer
 from safelight.run import ReadBody
-from safelight.server.app import App
+from safelight.server.answer import Stream
+from safelight.server.app import METRICS, App
 from safelight.server.exchange import Exchange
 from safelight.server.health import HealthCheck
 from safelight.server.hosting import HostSettings, Say, host
+from safelight.server.job_api.access import Tokens
+from safelight.server.job_api.api import JobApi, is_open, is_ours
+from safelight.server.job_api.problem import Refusal, problem_answer
 from safelight.server.process import MakeApp, Seat
 from safelight.server.user import find_user
 from safelight.storage.s3.bucket import Client as S3Client
@@ -57,11 +61,15 @@ _log = structlog.get_logger("safelight.jobs")
 
 @dataclass(frozen=True, slots=True)
 class JobServer:
-    """What to serve. `directory`: of the queue. `is_legacy`: answers and checks as the older server did."""
+    """What to serve. `directory`: of the queue. `is_legacy`: answers and checks as the older server did.
+
+    `has_api`: serve the API, too; else every path is the older server's.
+    """
 
     settings: JobSettings
     directory: Path
     is_legacy: bool = False
+    has_api: bool = True
 
 
 class JobService:
@@ -74,6 +82,7 @@ class JobService:
         self.engine = engine
         self._server = server
         self._schemes = settings.schemes
+        self._tokens = Tokens(settings.tokens)
         self._content_type = "text/html" if server.is_legacy else "application/json"
         self._health = HealthCheck(engine, self.banner)
         self._clients = {
@@ -93,25 +102,49 @@ class JobService:
         acceptance = Acceptance(
             queue, self.engine, self._outside, reception, is_strict=not self._server.is_legacy
         )
-        worker = Worker(queue, performer.perform, self._server.settings.pace, abandon=performer.abandon)
+        settings = self._server.settings
+        worker = Worker(queue, performer.perform, settings.pace, abandon=performer.abandon)
         self._running = _Running(
             queue,
+            JobApi(queue, settings) if self._server.has_api else None,
             acceptance,
             worker,
             asyncio.create_task(worker.run()),
             asyncio.create_task(_forget(queue)),
         )
 
-    async def answer(self, exchange: Exchange, read_body: ReadBody) -> Answer | None:
-        """Take a job. Every answer to a POST is 200: clients look at what it holds.
+    async def answer(self, exchange: Exchange, read_body: ReadBody) -> Answer | Stream | None:
+        """Serve the API, or take a job in the older server's words.
 
-        Raises: what says that this server cannot do its work now, such as Busy or StorageError.
+        Raises: any SafelightError for the API; else what says that this server cannot do its work now, such
+        as Busy or StorageError, or that a token is missing.
         """
-        if exchange.method != "POST" or self._running is None:
+        running, raw_path = self._running, exchange.raw_path
+        if running is None:
             return _html(NOT_FOUND, 404)
+        has_api = running.api is not None
+        if has_api and raw_path == METRICS and exchange.method != "POST":
+            return None
+        if not (has_api and is_open(raw_path)):
+            self._check_token(exchange)
+        if running.api is not None and is_ours(raw_path):
+            return await running.api.answer(exchange, read_body)
+        if exchange.method != "POST":
+            return _html(NOT_FOUND, 404)
+        return await self._take(read_body, running.acceptance)
+
+    def _check_token(self, exchange: Exchange) -> None:
+        try:
+            self._tokens.check(exchange.headers)
+        except Refusal:
+            exchange.explain = problem_answer
+            raise
+
+    async def _take(self, read_body: ReadBody, acceptance: Acceptance) -> Answer:
+        """Every answer about a job in the older server's words is 200: clients look at what it holds."""
         try:
             job = await self._read(read_body)
-            await self._running.acceptance.accept(job)
+            await acceptance.accept(job)
         except Unreadable as error:
             _log.info("job not understood", detail=error.detail)
             return self._json({"msg": error.message})
@@ -121,8 +154,8 @@ class JobService:
         _log.info(
             "job accepted",
             kind=job.operation.kind,
-            source=_shown(job.source),
-            destination=_shown(job.delivery.url),
+            source=shown(job.source),
+            destination=shown(job.delivery.url),
         )
         return self._json({"dstURL": job.destination})
 
@@ -150,19 +183,12 @@ class JobService:
         return Answer(MemoryBlob(text), "application/json", facts=(("Content-Type", self._content_type),))
 
 
-def _shown(url: str) -> str:
-    """A URL without password and query."""
-    try:
-        return str(parse_location(url))
-    except TransferError as error:
-        return error.message
-
-
 @dataclass(slots=True)
 class _Running:
     """What there is from start to stop."""
 
-    queue: SqliteQueue
+    queue: JobQueue
+    api: JobApi | None
     acceptance: Acceptance
     worker: Worker
     working: "asyncio.Task[None]"
@@ -175,6 +201,8 @@ class _Running:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        if self.api is not None:
+            await self.api.close()
         await self.queue.close()
 
 
@@ -205,6 +233,7 @@ def load_jobs(server: JobServer, settings: HostSettings, say: Say, user: str | N
         app=replace(
             settings.app,
             refuse_bad_escapes=False,
+            takes_every_post=not server.has_api,
             request_timeout_s=max(settings.app.request_timeout_s, _answer_s(server.settings.policy)),
         ),
         images=replace(settings.images, max_pixels=MAX_SOURCE_PIXELS),

@@ -1,0 +1,1 @@
+"""The HTTP API of image jobs: JSON in, JSON out."""

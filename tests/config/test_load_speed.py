@@ -1,4 +1,4 @@
-"""The attribute `speed` of thumbnails: names that nobody knows are found at load, if they are there already."""
+"""The attribute `speed` of thumbnails: unknown names are found at load, if they are there already."""
 
 import pytest
 

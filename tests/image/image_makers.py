@@ -16,8 +16,8 @@ from safelight.errors import SafelightError
 from safelight.image.pipeline import thumbnail
 from safelight.image.result import Thumbnail
 from safelight.image.settings import ImageSettings
-from safelight.image.speed import Speed
 from safelight.image.spec import ThumbnailSpec
+from safelight.image.speed import Speed
 
 DATA = Path(__file__).parent.parent / "data"
 DEFAULTS = ImageSettings(speed=Speed.REFERENCE)

@@ -65,7 +65,7 @@ def declared(*extras: str) -> list[Requirement]:
 
 DISTRIBUTIONS = {"PIL": "pillow"}
 NOT_IMPORTED = {"pyvips-binary"}  # pyvips finds libvips in it
-EXTRA = {"opentelemetry"}  # imported only when it is asked for
+EXTRA = {"asyncpg", "opentelemetry"}  # imported only when it is asked for
 
 
 def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:

@@ -12,6 +12,7 @@ import pytest
 import trustme
 from job_servers import Ftp, HttpServer, ImplicitTlsHandler, TlsHandler, ftp_server, http_server
 from loopback_ports import free_ports
+from postgres_server import PostgresServer, postgres_server
 
 from safelight.jobs import network
 
@@ -48,6 +49,13 @@ def certificates(
     monkeypatch.setenv("SSL_CERT_FILE", str(directory / "authority.pem"))
     yield Certificates(context, file)
     network.tls_context.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The PostgreSQL of this process; each test makes a database of its own in it."""
+    with postgres_server() as server:
+        yield server
 
 
 @pytest.fixture

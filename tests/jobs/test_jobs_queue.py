@@ -17,9 +17,11 @@ from typing import Any
 import msgspec
 import pytest
 from job_support import LONG_S, SHORT_S, held, lease_all, lease_one, names, order, until
+from postgres_server import PostgresServer
 
 from safelight.errors import BadRequest, StorageError
 from safelight.jobs import schema
+from safelight.jobs.postgres import PostgresQueue
 from safelight.jobs.queue import BadCursor, Filter, JobQueue, LeaseLost, NoSuchJob
 from safelight.jobs.record import (
     Delivery,
@@ -40,10 +42,14 @@ from safelight.jobs.sqlite import SqliteQueue
 Opener = Callable[[], Awaitable[JobQueue]]
 
 
-@pytest.fixture(params=["sqlite"])
-def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+@pytest.fixture(params=["sqlite", "postgres"])
+async def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     """Opens one and the same queue again and again, as several processes would."""
-    return {"sqlite": lambda: SqliteQueue.open(tmp_path / "data" / "jobs.db")}[request.param]
+    if request.param == "sqlite":
+        return lambda: SqliteQueue.open(tmp_path / "data" / "jobs.db")
+    server: PostgresServer = request.getfixturevalue("postgres")
+    url = await server.new_queue()
+    return lambda: PostgresQueue.open(url)
 
 
 @pytest.fixture

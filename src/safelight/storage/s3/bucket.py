@@ -3,7 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from safelight.blob import Blob
+from safelight.blob import Blob, MemoryBlob
 from safelight.errors import (
     BadRequest,
     Busy,
@@ -24,7 +25,7 @@ from safelight.errors import (
     StorageUnreachable,
     Timeout,
 )
-from safelight.spool import Spool
+from safelight.spool import MEMORY_BYTES, Spool
 from safelight.storage.base import Stored
 from safelight.storage.flight import SingleFlight
 from safelight.storage.s3 import address, signature
@@ -144,12 +145,12 @@ class Client:
 
     def _library(self, bucket: str) -> Library:
         region = self.region(bucket)
-        if (bucket, region) not in self._libraries:
+        library = self._libraries.get((bucket, region))
+        if library is None:
             url = address.request_url(self.account.endpoint, bucket, region)
-            self._libraries[bucket, region] = Library(
-                url, region, bucket, self.account.credentials, self.patience
-            )
-        return self._libraries[bucket, region]
+            library = Library(url, region, bucket, self.account.credentials, self.patience)
+            self._libraries[bucket, region] = library
+        return library
 
     def _direct(self, bucket: str) -> "Direct":
         from safelight.storage.s3.direct import Direct  # seldom used; httpx takes long to import
@@ -220,8 +221,8 @@ class Bucket:
             """After the first attempt a missing object is one that we have deleted."""
             nonlocal was_there
             if not was_there and not await transport.exists(full_key):
-                async with transport.get(full_key):  # tells a missing key from a missing bucket
-                    pass
+                found = await transport.get(full_key)  # tells a missing key from a missing bucket
+                await found.close()
             seen, was_there = was_there, True
             try:
                 await transport.delete(full_key)
@@ -252,19 +253,28 @@ class Bucket:
 
     async def _receive(self, transport: Transport, full_key: str, max_bytes: int) -> _Content:
         """The whole object or nothing. Raises: _Larger, StorageError, Unreachable, Refused."""
-        async with transport.get(full_key) as found:
+        found = await transport.get(full_key)
+        try:
             if found.size > max_bytes:
                 raise _Larger(found.size)
-            spool, size = Spool(self._client.spool_directory), 0
-            try:
-                async for piece in found.pieces:
-                    size += len(piece)
+            small = found.size <= MEMORY_BYTES
+            data = MemoryBlob(await found.read()) if small else await self._spooled(found.pieces())
+            if data.size != found.size:
+                raise Unreachable(f"{data.size} instead of {found.size} bytes of '{full_key}' arrived")
+            return _Content(data, found.content_type, found.modified)
+        finally:
+            await found.close()
+
+    async def _spooled(self, arriving: AsyncGenerator[bytes]) -> Blob:
+        """Raises: StorageError, Unreachable."""
+        spool = Spool(self._client.spool_directory)
+        try:
+            async with aclosing(arriving) as pieces:
+                async for piece in pieces:
                     await spool.add(piece)
-                if size != found.size:
-                    raise Unreachable(f"only {size} of {found.size} bytes of '{full_key}' arrived")
-                return _Content(await spool.finish(), found.content_type, found.modified)
-            finally:
-                spool.close()
+            return await spool.finish()
+        finally:
+            spool.close()
 
     async def _upload(self, transport: Transport, full_key: str, upload: Upload) -> None:
         if not self._client.takes_acls(self._name):

@@ -6,7 +6,7 @@ The request target goes out as it was signed: nothing on the way may resolve `//
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, contextmanager
 from email.utils import parsedate_to_datetime
 
 import httpx
@@ -16,7 +16,7 @@ from safelight.errors import StorageError
 from safelight.storage.s3.account import Credentials, Patience
 from safelight.storage.s3.address import escape_key
 from safelight.storage.s3.signature import headers_v4
-from safelight.storage.s3.transport import Found, Unreachable, Upload, refusal
+from safelight.storage.s3.transport import Unreachable, Upload, refusal
 
 _REGION_HEADER = "x-amz-bucket-region"
 
@@ -38,18 +38,15 @@ class Direct:
         """Close its connections."""
         await self._http.aclose()
 
-    @asynccontextmanager
-    async def get(self, key: str) -> AsyncGenerator[Found]:
+    async def get(self, key: str) -> "_Found":
         with _translated():
             response = await self._http.send(self._request("GET", key), stream=True)
-        try:
-            with _translated():
+            try:
                 await _check(response, key)
-            size = int(response.headers.get("content-length", "0"))
-            modified = _unix_time(response.headers.get("last-modified"))
-            yield Found(size, response.headers.get("content-type"), modified, _pieces(response))
-        finally:
-            await response.aclose()
+                return _Found(response)
+            except BaseException:
+                await response.aclose()
+                raise
 
     async def exists(self, key: str) -> bool:
         with _translated():
@@ -110,17 +107,39 @@ class Direct:
         )
 
 
+class _Found:
+    """See `Found`."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.size = int(response.headers.get("content-length", "0"))
+        self.content_type: str | None = response.headers.get("content-type")
+        self.modified = _unix_time(response.headers.get("last-modified"))
+        self._response = response
+
+    async def read(self) -> bytes:
+        """No more than one piece beyond `size`, whatever comes."""
+        content = bytearray()
+        async with aclosing(self.pieces()) as pieces:
+            async for piece in pieces:
+                content += piece
+                if len(content) > self.size:
+                    break
+        return bytes(content)
+
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        with _translated():
+            async for piece in self._response.aiter_raw():
+                yield piece
+
+    async def close(self) -> None:
+        await self._response.aclose()
+
+
 def _unix_time(date: str | None) -> float | None:
     try:
         return parsedate_to_datetime(date).timestamp() if date else None
     except ValueError:
         return None
-
-
-async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
-    with _translated():
-        async for piece in response.aiter_raw():
-            yield piece
 
 
 async def _chunks(body: Blob) -> AsyncIterator[bytes]:

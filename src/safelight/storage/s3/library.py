@@ -7,8 +7,8 @@ see `expressible`.
 import asyncio
 import os
 import re
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import nullcontext
 from datetime import timedelta
 from mmap import mmap
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from obstore.store import S3Store
 from safelight.blob import Blob
 from safelight.errors import StorageError
 from safelight.storage.s3.account import Credentials, Patience
-from safelight.storage.s3.transport import Found, Refused, TransportError, Unreachable, Upload, refusal
+from safelight.storage.s3.transport import Refused, TransportError, Unreachable, Upload, refusal
 
 if TYPE_CHECKING:
     from obstore import GetResult
@@ -76,24 +76,15 @@ class Library:
         self._bucket = bucket
         self._make_store: Any = S3Store
         self._store = self._made({})
-        self._upload_stores: dict[str | None, S3Store] = {}
+        self._upload_stores: dict[tuple[str | None, bool], S3Store] = {}
 
-    @asynccontextmanager
-    async def get(self, key: str) -> AsyncGenerator[Found]:
-        with _translated():
-            result = await obstore.get_async(self._store, key)
-        modified = result.meta["last_modified"].timestamp()
-        size, content_type = result.meta["size"], result.attributes.get("Content-Type")
-        pieces = _pieces(result)
-        del result  # the connection is closed with the last reference, and tracebacks hold this frame
-        try:
-            yield Found(size, content_type, modified, pieces)
-        finally:
-            await pieces.aclose()
+    async def get(self, key: str) -> "_Found":
+        with _translated:
+            return _Found(await obstore.get_async(self._store, key))
 
     async def exists(self, key: str) -> bool:
         try:
-            with _translated():
+            with _translated:
                 await obstore.head_async(self._store, key)
         except Refused as refused:
             if refused.status == 404:
@@ -104,30 +95,59 @@ class Library:
     async def put(self, key: str, upload: Upload) -> None:
         attributes = {"Content-Type": upload.content_type, "Cache-Control": upload.cache_control}
         given: Any = {name: text for name, text in attributes.items() if text}
-        store, content = self._upload_store(upload.acl), await _whole(upload.data)
-        with _translated():
-            async with asyncio.timeout(self._patience.upload_s(upload.data.size)):
+        content, is_small = await _whole(upload.data), upload.data.size <= PIECE_BYTES
+        store = self._upload_store(upload.acl, is_small)
+        limit = nullcontext() if is_small else asyncio.timeout(self._patience.upload_s(upload.data.size))
+        with _translated:
+            async with limit:
                 await obstore.put_async(store, key, content, attributes=given, use_multipart=False)
 
     async def delete(self, key: str) -> None:
-        with _translated():
+        with _translated:
             await obstore.delete_async(self._store, key)
 
-    def _upload_store(self, acl: str | None) -> S3Store:
+    def _upload_store(self, acl: str | None, is_small: bool) -> S3Store:
         """A client for uploads, which the library takes for silence as long as they last.
 
-        It signs an ACL only as a header of all requests, so each ACL has its own client.
+        So small ones need no timer of ours: they may take as long as the largest of them. The library signs
+        an ACL only as a header of all requests, so each ACL has its own client.
         """
-        if acl not in self._upload_stores:
+        store = self._upload_stores.get((acl, is_small))
+        if store is None:
             headers = {} if acl is None else {"default_headers": {"x-amz-acl": acl}}
-            self._upload_stores[acl] = self._made({"read_timeout": _FOREVER, **headers})
-        return self._upload_stores[acl]
+            limit = timedelta(seconds=self._patience.upload_s(PIECE_BYTES)) if is_small else _FOREVER
+            store = self._upload_stores[acl, is_small] = self._made({"read_timeout": limit, **headers})
+        return store
 
     def _made(self, options: dict[str, Any]) -> S3Store:
         """A client with `options` besides those of all."""
         settings = self._settings
         options = {**settings["client_options"], **options}
         return self._make_store(self._bucket, **{**settings, "client_options": options})
+
+
+class _Found:
+    """See `Found`."""
+
+    def __init__(self, result: "GetResult") -> None:
+        meta = result.meta
+        self.size = meta["size"]
+        self.content_type: str | None = result.attributes.get("Content-Type")
+        self.modified: float | None = meta["last_modified"].timestamp()
+        self._result = result
+
+    async def read(self) -> bytes:
+        with _translated:
+            return bytes(await self._result.bytes_async())
+
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        with _translated:
+            async for piece in self._result.stream(min_chunk_size=PIECE_BYTES):
+                yield bytes(piece)
+
+    async def close(self) -> None:
+        """The connection ends with the last reference, which may be wherever a traceback still is."""
+        del self._result
 
 
 def _provider(credentials: Credentials) -> Any:
@@ -155,28 +175,27 @@ async def _whole(data: Blob) -> bytes | mmap:
     return content
 
 
-async def _pieces(result: "GetResult") -> AsyncGenerator[bytes]:
-    with _translated():
-        if result.meta["size"] <= PIECE_BYTES:
-            yield bytes(await result.bytes_async())
-            return
-        async for piece in result.stream(min_chunk_size=PIECE_BYTES):
-            yield bytes(piece)
+class _Border:
+    """The one border between the library's errors and ours; an object, as it is crossed on every request."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, (BaseError, OSError)):
+            raise _translation(error) from error
 
 
-@contextmanager
-def _translated() -> Generator[None]:
-    """The one border between the library's errors and ours."""
-    try:
-        yield
-    except TimeoutError as error:
-        raise Unreachable("no answer to an upload in time", slow=True) from error
-    except FileNotFoundError as error:
-        raise _refused(404, str(error)) from error
-    except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise _refused(403, str(error)) from error
-    except (BaseError, OSError) as error:
-        raise _understood(str(error)) from error
+_translated = _Border()
+
+
+def _translation(error: BaseError | OSError) -> TransportError:
+    if isinstance(error, TimeoutError):
+        return Unreachable("no answer to an upload in time", slow=True)
+    if isinstance(error, FileNotFoundError):
+        return _refused(404, str(error))
+    if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
+        return _refused(403, str(error))
+    return _understood(str(error))
 
 
 def _understood(text: str) -> TransportError:

@@ -1,8 +1,7 @@
 """What a bucket needs from a client of the S3 protocol, and how its failures look."""
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,14 +52,26 @@ def _found(pattern: re.Pattern[str], body: str) -> str:
     return found[1] if found else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """An object whose content is on its way. `size` in bytes, `modified` as Unix time."""
+class Found(Protocol):
+    """An object whose content is on its way. `size` in bytes, `modified` as Unix time.
+
+    Whoever has it closes it. The content comes once, either way; both raise Unreachable when it breaks off,
+    and may end early or late instead: compare with `size`.
+    """
 
     size: int
     content_type: str | None
     modified: float | None
-    pieces: AsyncIterator[bytes]
+
+    async def read(self) -> bytes:
+        """All of it, for objects that are small."""
+        ...
+
+    def pieces(self) -> AsyncGenerator[bytes]: ...
+
+    async def close(self) -> None:
+        """Let go of what has not been received."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +87,7 @@ class Upload:
 class Transport(Protocol):
     """One attempt at one request to one bucket in one region. All raise: Unreachable, Refused."""
 
-    def get(self, key: str) -> AbstractAsyncContextManager[Found]:
-        """Leaving it lets go of what has not been received."""
-        ...
+    async def get(self, key: str) -> Found: ...
 
     async def exists(self, key: str) -> bool: ...
 

@@ -1,9 +1,11 @@
 """Photographs of a given size and weight, made of a small one: enlarged, with as much noise as that takes."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyvips
+from PIL import Image
 
 PHOTO = Path(__file__).parent.parent / "tests" / "data" / "coffee.jpg"
 QUALITY = 92
@@ -49,3 +51,24 @@ def make(photo: Photo) -> bytes:
 def _with_noise(image: pyvips.Image, sigma: float) -> bytes:
     noise = pyvips.Image.gaussnoise(image.width, image.height, mean=0, sigma=sigma, seed=1)
     return (image + noise).cast("uchar").jpegsave_buffer(Q=QUALITY, subsample_mode="on", keep="none")
+
+
+def progressive(photo: bytes) -> bytes:
+    """The same JPEG in the scans that most encoders write, with the tables that it has."""
+    with io.BytesIO() as made, Image.open(io.BytesIO(photo)) as image:
+        image.save(made, "JPEG", quality="keep", progressive=True)
+        return made.getvalue()
+
+
+def webp(photo: bytes) -> bytes:
+    """The same picture as lossy WebP."""
+    return pyvips.Image.new_from_buffer(photo, "").webpsave_buffer(Q=85, keep="none")
+
+
+def cut_out(width: int, height: int) -> bytes:
+    """A PNG with alpha: a photograph in an ellipse with a soft edge, transparent around it."""
+    enlarged = pyvips.Image.thumbnail(str(PHOTO), width, height=height, crop="centre").copy_memory()
+    places = pyvips.Image.xyz(width, height)
+    across, down = 2 * places[0] / width - 1, 2 * places[1] / height - 1
+    alpha = (5000 * (1 - across**2 - down**2)).cast("uchar")
+    return (alpha > 0).ifthenelse(enlarged, 0).bandjoin(alpha).pngsave_buffer(keep="none")

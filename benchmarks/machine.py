@@ -11,6 +11,15 @@ _PARENT, _UTIME, _CSTIME = 1, 11, 14  # fields of /proc/<pid>/stat, counted afte
 _BUSY = (0, 1, 2, 5, 6)  # user, nice, system, irq, softirq of the first line of /proc/stat
 
 
+def description() -> str:
+    """Day, cores and processor, for the head of a table."""
+    lines = (PROC / "cpuinfo").read_text().splitlines()
+    model = next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown"
+    )
+    return f"{time.strftime('%Y-%m-%d %H:%M')}, {os.cpu_count()} cores, {model}"
+
+
 def tree_cpu_s(root: int) -> float:
     """CPU seconds, user and system, of `root` and everything below it, children that have ended included.
 

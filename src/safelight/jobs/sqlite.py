@@ -1,8 +1,9 @@
 """The queue in a SQLite file on this machine, for any number of its processes.
 
 Leases and delays are measured on the monotonic clock, which all processes of a machine share and nobody
-sets; a reboot, which no lease outlives, is told by the kernel's boot id (see `schema`). The wall clock is
-only shown, and says what is old enough to forget.
+sets; a reboot, which no lease outlives, is told by the kernel's boot id (see `schema`). Nor do leases outlive
+their worker's process once somebody opens the queue anew (see `presence`). The wall clock is only shown, and
+says what is old enough to forget.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ import msgspec
 
 from safelight.errors import StorageError
 from safelight.jobs.commit import Committer
+from safelight.jobs.presence import Presence, dead_workers
 from safelight.jobs.queue import MAX_PAGE, BadCursor, Filter, LeaseLost, NoSuchJob, Page
 from safelight.jobs.record import (
     Footprint,
@@ -64,6 +66,9 @@ _TAKE_OVER = """
         (SELECT seq FROM jobs INDEXED BY running_jobs WHERE state = 'running' AND expires <= ?
          ORDER BY expires LIMIT ?)
 """
+_END_LEASES = """
+    UPDATE jobs SET state = 'waiting', owner = NULL, expires = NULL WHERE state = 'running' AND owner = ?
+"""
 _RUNNING = "SELECT host, count(*) FROM jobs INDEXED BY running_jobs WHERE state = 'running' GROUP BY host"
 _LANES = "SELECT host, seq FROM lanes ORDER BY priority DESC, seq"
 _LEASE = """
@@ -94,6 +99,7 @@ class SqliteQueue:
         self._reading = reading
         self._committer = Committer(writing, path)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="job-queue-reader")
+        self._presence = Presence(_presences(path))
         self._wakers: list[Callable[[], None]] = []
         self._closed = False
 
@@ -115,6 +121,8 @@ class SqliteQueue:
             except sqlite3.Error:
                 writing.close()
                 raise
+            with dead_workers(_presences(path)) as dead:
+                writing.executemany(_END_LEASES, [(worker,) for worker in dead])
             return cls(path, writing, reading)
 
     async def submit(self, orders: Sequence[Order]) -> list[str]:
@@ -126,9 +134,12 @@ class SqliteQueue:
     async def lease(self, worker: str, count: int, lease_s: float, per_host: int) -> list[Job]:
         if not await self._read(_has_work):
             return []
-        return await self._committer.change(
-            lambda connection: _lease(connection, worker, count, lease_s, per_host)
-        )
+
+        def change(connection: sqlite3.Connection) -> list[Job]:
+            self._presence.show(worker)
+            return _lease(connection, worker, count, lease_s, per_host)
+
+        return await self._committer.change(change)
 
     async def extend(self, leases: Collection[Lease], lease_s: float) -> set[Lease]:
         def change(connection: sqlite3.Connection) -> set[Lease]:
@@ -216,6 +227,7 @@ class SqliteQueue:
             await self._committer.close()
             await asyncio.to_thread(self._reader.shutdown)
             with storage_errors(self._path):
+                self._presence.end()
                 self._reading.close()
                 await asyncio.to_thread(self._writing.close)
 
@@ -244,6 +256,11 @@ class SqliteQueue:
     def _wake(self) -> None:
         for wake in self._wakers:
             wake()
+
+
+def _presences(path: Path) -> Path:
+    """Directory in which workers of the queue in the file `path` show themselves."""
+    return path.with_name(f"{path.name}-workers")
 
 
 def _new_row(order: Order) -> Row:

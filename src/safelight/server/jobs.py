@@ -21,6 +21,7 @@ from safelight.errors import ConfigError, StorageError
 from safelight.jobs.acceptance import MAX_SOURCE_PIXELS, Acceptance
 from safelight.jobs.location import shown
 from safelight.jobs.notify import signing_key
+from safelight.jobs.opening import open_queue
 from safelight.jobs.perform import Outside, Performer
 from safelight.jobs.policy import Policy
 from safelight.jobs.queue import JobQueue
@@ -28,7 +29,6 @@ from safelight.jobs.reception import Reception
 from safelight.jobs.record import State
 from safelight.jobs.rules import LegacyJob, Refused, Unreadable, read_job
 from safelight.jobs.settings import JobSettings
-from safelight.jobs.sqlite import SqliteQueue
 from safelight.jobs.worker import Worker
 from safelight.model import Answer
 from safelight.run import ReadBody
@@ -96,7 +96,7 @@ class JobService:
     async def start(self) -> None:
         """Start the engine, open the queue and begin to do what waits in it. Raises: SafelightError."""
         await self.engine.start()
-        queue = await SqliteQueue.open(self._server.directory / QUEUE_FILE)
+        queue = await open_queue(self._server.settings.queue or self._server.directory / QUEUE_FILE)
         reception = Reception()
         performer = Performer(queue, self.engine, self._outside, reception)
         acceptance = Acceptance(

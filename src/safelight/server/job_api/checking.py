@@ -157,23 +157,25 @@ class _Report:
 
 def specification(make: str | Thumbnail) -> str:
     """The text of a specification. Raises: SpecError."""
-    if isinstance(make, str):
-        if has_control(make):
-            raise SpecError(CONTROL)
-        ThumbnailSpec.parse(make)
-        return make
-    options = {name: str(value) for name, value in make.options.items()}
-    text = str(ThumbnailSpec(make.method, make.width, make.height, make.format, options))
-    text = "!".join([text, *make.edits])
+    text = make if isinstance(make, str) else _joined(make)
     if has_control(text):
         raise SpecError(CONTROL)
-    parsed = ThumbnailSpec.parse(text)
-    head = (parsed.method, parsed.width, parsed.height, parsed.format, dict(parsed.options))
-    if head != (make.method, make.width, make.height, make.format, options) or len(parsed.edits) != len(
-        make.edits
-    ):
-        raise SpecError("a part of the specification has a separator: ',', ':' or '!'")
+    ThumbnailSpec.parse(text)
     return text
+
+
+def _joined(make: Thumbnail) -> str:
+    """Raises: SpecError when a part would become several."""
+    options = {name: str(value) for name, value in make.options.items()}
+    parts = (make.method, make.format, *options, *options.values())
+    if (
+        any("," in part or "!" in part for part in parts)
+        or any(":" in name for name in options)
+        or any("!" in edit for edit in make.edits)
+    ):
+        raise SpecError("a part of the specification has a separator in it: ',', ':' or '!'")
+    head = ThumbnailSpec(make.method, make.width, make.height, make.format, options)
+    return "!".join((str(head), *make.edits))
 
 
 @contextmanager

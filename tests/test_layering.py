@@ -24,11 +24,11 @@ LAYERS = """
     config
     run
     model
-    client  engine  variables
+    client  engine  results  variables
     protocol  plugin
     image  storage
     spool
-    blob  multipart  signing  template  uri  url  xid
+    blob  etag  multipart  signing  template  uri  url  xid
     errors  timing
 """
 """A room imports rooms on lines below its own; rooms on one line do not know each other."""
@@ -36,6 +36,7 @@ LAYERS = """
 NARROWER = {
     "image": {"errors"},
     "storage": {"blob", "errors", "spool", "url"},
+    "results": {"blob", "errors", "storage"},
     "config": {"errors", "template"},
     "engine": {"blob", "errors", "image", "multipart", "protocol", "timing", "xid"},
     "protocol": {"errors", "image", "multipart"},
@@ -43,6 +44,7 @@ NARROWER = {
     "plugin": {"errors", "image"},
     "variables": {"blob", "errors"},
     "blob": set(),
+    "etag": set(),
     "spool": {"blob", "errors"},
     "multipart": set(),
     "signing": set(),

@@ -17,6 +17,7 @@ from safelight.statements.endpoint import endpoints_of
 from safelight.statements.jobs import Jobs
 from safelight.statements.lint import lint, lint_client
 from safelight.statements.paths import Path
+from safelight.statements.result_caches import inspect_result_caches, shelves
 from safelight.storage.s3.bucket import Client as S3Client
 from safelight.template import Template
 
@@ -33,6 +34,7 @@ def load_config(text: str, file: str, *, lenient: bool = False) -> Config:
     found = [problem for endpoint in endpoints for problem in lint(endpoint, paths, clients)]
     found += [problem for client in config.of(S3) for problem in lint_client(client)]
     found += inspect_caches(config)
+    found += inspect_result_caches(config, paths)
     if not endpoints and not config.of(Jobs):
         found.append(Problem(Position(file, 1, 1), "no handlers configured", "warning"))
     once = list(dict.fromkeys(found))  # a header of the top level is in every endpoint
@@ -61,12 +63,22 @@ def templates(config: Config) -> dict[str, Template]:
     return {name: template for path in config.of(Path) for name, template in path.templates()}
 
 
-def build(config: Config, engine: Engine, counters: Counters, spool_directory: FilePath | None = None) -> Api:
+def build(
+    config: Config,
+    engine: Engine,
+    counters: Counters,
+    spool_directory: FilePath | None = None,
+    rendering: str = "",
+) -> Api:
     """Make the declared API ready to serve with `engine`.
 
     `spool_directory`: where large objects wait on their way, None for the system's temporary directory.
+    `rendering`: how `engine` was told to make images, as text; kept answers count only for the same one.
+    Raises: ConfigError for a directory of kept answers that cannot be used.
     """
     clients = {client.client_name: S3Client(client.account(), spool_directory) for client in config.of(S3)}
-    resources = Resources(templates(config), engine, counters, clients, caches(config, counters))
+    resources = Resources(
+        templates(config), engine, counters, clients, caches(config, counters), shelves(config), rendering
+    )
     endpoints = tuple(endpoint.build(resources) for endpoint in endpoints_of(config))
     return Api(endpoints, resources)

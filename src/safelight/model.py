@@ -1,12 +1,14 @@
 """The whole domain on one screen: what a request carries, the steps of an endpoint, and what they share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from safelight.blob import Blob
 from safelight.engine.base import Engine
 from safelight.errors import ImageNotLoaded, MemoryLimitExceeded
+from safelight.results.epochs import Epochs
+from safelight.results.shelf import Shelf
 from safelight.storage.cache import ObjectCache
 from safelight.storage.s3.bucket import Client as S3Client
 from safelight.template import Template
@@ -113,14 +115,22 @@ class Images(dict[str, NamedImage]):
         raise ImageNotLoaded(f"image '{name}' not loaded")
 
 
+def _untold(place: str) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True, slots=True)
 class RequestState:
-    """What the steps of one request read and leave for each other."""
+    """What the steps of one request read and leave for each other.
+
+    `reading`: to be told what `Storage.place` calls something stored, before it is read.
+    """
 
     request: Request
     body: Blob
     images: Images
     variables: Variables
+    reading: Callable[[str], None] = _untold
 
 
 class Step(Protocol):
@@ -164,6 +174,22 @@ class Output(Protocol):
         ...
 
 
+Compute = Callable[[RequestState], Awaitable[Answer]]
+"""What makes an answer of a request that may be answered: everything from the sources to the output."""
+
+
+class AnswerCache(Protocol):
+    """Keeps the answers of one endpoint."""
+
+    async def answer(self, state: RequestState, compute: Compute) -> Answer:
+        """A kept answer, or what `compute` makes of `state`. Raises: what `compute` raises."""
+        ...
+
+    async def close(self) -> None:
+        """Give up what is being renewed behind answers."""
+        ...
+
+
 class PathMatcher(Protocol):
     """Decides whether an endpoint serves a request."""
 
@@ -185,7 +211,7 @@ class Endpoint:
     """One declared endpoint, ready to serve: its steps in the order in which they run.
 
     `name`: as declared. `handler`: what log lines of the older server call it. `varies_by`: request headers
-    that its answers depend on.
+    that its answers depend on. `told_of_changes`: caches that may hold answers made of what it changes.
     """
 
     verb: str
@@ -200,6 +226,8 @@ class Endpoint:
     hashes_input: bool = False
     cross_origin: "CrossOrigin | None" = None
     varies_by: tuple[str, ...] = ()
+    cache: AnswerCache | None = None
+    told_of_changes: tuple[Epochs, ...] = ()
 
 
 class CrossOrigin(Protocol):
@@ -225,6 +253,8 @@ class Resources:
     """What declared statements need to become steps.
 
     `s3`: accounts by name, the empty name for the one without. `caches`: object caches by directory.
+    `shelves`: result caches by directory. `rendering`: settings outside of the configuration that decide
+    what images look like, as text.
     """
 
     paths: Mapping[str, Template]
@@ -232,6 +262,8 @@ class Resources:
     counters: Counters
     s3: Mapping[str, S3Client] = field(default_factory=dict[str, S3Client])
     caches: Mapping[str, ObjectCache] = field(default_factory=dict[str, ObjectCache])
+    shelves: Mapping[str, Shelf] = field(default_factory=dict[str, Shelf])
+    rendering: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import ExitStack
+from functools import partial
 
 from safelight.blob import Blob
 from safelight.model import (
@@ -15,6 +17,7 @@ from safelight.model import (
     RequestState,
     Store,
 )
+from safelight.results.epochs import Epochs
 from safelight.timing import current_account, measured
 from safelight.variables import Variables
 
@@ -38,6 +41,13 @@ async def run(
         with measured("validating request"):
             for validator in endpoint.validators:
                 await validator.run(state)
+    if endpoint.cache is not None:
+        return await endpoint.cache.answer(state, partial(compute, endpoint))
+    return await compute(endpoint, state)
+
+
+async def compute(endpoint: Endpoint, state: RequestState) -> Answer:
+    """Make the answer to a request that `endpoint` may answer. Raises: any SafelightError."""
     if endpoint.sources:
         with measured("sourcing images"):
             for source in endpoint.sources:
@@ -48,7 +58,7 @@ async def run(
                 await processor.run(state)
     if endpoint.stores:
         with measured("storing images"):
-            await store(endpoint.stores, state)
+            await store(endpoint.stores, state, endpoint.told_of_changes)
     with measured("sending response"):
         return await endpoint.output.answer(state)
 
@@ -73,25 +83,30 @@ async def begin(
     return RequestState(request, body, images, variables)
 
 
-async def store(stores: Iterable[Store], state: RequestState) -> None:
+async def store(stores: Iterable[Store], state: RequestState, told: Sequence[Epochs] = ()) -> None:
     """Make all changes: at the same time, but those of one place one after the other.
 
     Every change that was begun is waited for; then the first failure, in file order, ends the request.
+    `told`: of each place, before it is changed.
     """
     changes = [change for store in stores if (change := store.plan(state)) is not None]
     places: dict[str, list[Change]] = {}
     for change in changes:
         places.setdefault(change.place, []).append(change)
     if len(places) == 1:
-        await _make(changes)
+        await _make(told, changes)
     else:
-        outcomes = await asyncio.gather(*map(_make, places.values()), return_exceptions=True)
+        making = map(partial(_make, told), places.values())
+        outcomes = await asyncio.gather(*making, return_exceptions=True)
         for failure in filter(None, outcomes):
             raise failure
     for change in changes:
         change.record(state)
 
 
-async def _make(changes: Sequence[Change]) -> None:
+async def _make(told: Sequence[Epochs], changes: Sequence[Change]) -> None:
     for change in changes:
-        await change.make()
+        with ExitStack() as held:
+            for epochs in told:
+                held.enter_context(epochs.changing(change.place))
+            await change.make()

@@ -43,7 +43,7 @@ class Account:
 
     `steps_s`: seconds by step; each moment counts for one step, so together they are `duration_s`.
     `endpoint`: as declared; None when no endpoint has served the request. `handler`: what log lines of the
-    older server call it. `cache`: `hit` or `miss`, None when
+    older server call it. `cache`: `hit`, `miss`, or `stale` for an old answer, None when
     no cache was asked. `status`: what the client was told. `length_bytes`: of the body, as the client was
     told; `sent_bytes`: what of it was sent, nothing to a HEAD request. `trace`: id of the distributed trace.
     """

@@ -14,6 +14,7 @@ TITLES = {
     "configuration": "Top level",
     "endpoint": "Endpoints",
     "validator": "Validators",
+    "cache": "Caches",
     "source": "Sources",
     "processor": "Processors",
     "store": "Stores",
@@ -79,7 +80,9 @@ def example(entry: Entry) -> str:
     text = entry.statement.example
     if entry.family in TOP_LEVEL:
         return text
-    verb = "delete" if entry.names[0].startswith("delete") else "put" if '"input"' in text else "get"
+    verb = (
+        "delete" if entry.names[0].startswith(("delete", "purge")) else "put" if '"input"' in text else "get"
+    )
     return f"{verb} {{\n{textwrap.indent(text, '    ')}\n}}"
 
 

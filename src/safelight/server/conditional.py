@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from hashlib import blake2b
 from time import time
 
 from safelight.blob import EMPTY, Blob
+from safelight.etag import entity_tag
 from safelight.model import Answer
 from safelight.server.answer import content_headers
 from safelight.server.errors import text_answer
@@ -31,7 +31,7 @@ _PRECONDITION_FAILED = 412
 _UNSATISFIABLE = 416
 
 _CONDITIONS = frozenset({"if-match", "if-unmodified-since", "if-none-match", "if-modified-since", "range"})
-_FOR_CACHES = frozenset({"content-location", "expires", "vary"})
+_FOR_CACHES = frozenset({"age", "cache-status", "content-location", "expires", "vary"})
 _TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _DATE_FORMS = ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y")
 _MAX_DATE_LENGTH = 40
@@ -69,12 +69,12 @@ async def _validated(answer: Answer) -> Answer:
     descriptor = body.fileno()
     status = None if descriptor is None else os.fstat(descriptor)
     if status is not None and status.st_nlink and status.st_size == body.size:
-        etag = _tag(_identity(status), content_type)
+        etag = entity_tag(_identity(status), content_type)
         modified = min(status.st_mtime, time())
     else:
         if body.size > HASH_INLINE_BYTES:
             await asyncio.to_thread(lambda: body.sha256)
-        etag, modified = _tag(body.sha256, content_type), answer.modified
+        etag, modified = entity_tag(body.sha256, content_type), answer.modified
     return Answer(
         body, content_type, answer.status, answer.cache_control, answer.facts, etag, modified
     )  # a third of the time that `replace` takes, on every request
@@ -89,12 +89,6 @@ def _identity(status: os.stat_result) -> tuple[int, ...]:
     process or another name of the file changes nothing.
     """
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-@lru_cache(4096)
-def _tag(content: object, content_type: str) -> str:
-    """A hash, so that nothing about the file system can be read from it."""
-    return f'"{blake2b(repr((content, content_type)).encode(), digest_size=16).hexdigest()}"'
 
 
 @lru_cache(256)

@@ -68,6 +68,16 @@ _STATISTICS = (
         },
     ),
     Shown(
+        "safelight_result_cache_requests",
+        "Requests to endpoints that keep answers: answered by a kept one, by an old one, by none.",
+        ("result",),
+        {
+            ("hit",): "total_result_cache_hits",
+            ("stale",): "total_result_cache_stale",
+            ("miss",): "total_result_cache_misses",
+        },
+    ),
+    Shown(
         "safelight_signature_checks",
         "Signatures of requests that were right and wrong.",
         ("result",),

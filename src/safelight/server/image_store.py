@@ -42,8 +42,11 @@ class StoreService:
         return await run(endpoint, captures, request, read_body, self._max_bytes)
 
     async def close(self) -> None:
-        """Stop the engine and close the connections to object stores."""
+        """Stop the engine, what works behind requests, and the connections to object stores."""
         await self.engine.close()
+        for endpoint in self._api.endpoints:
+            if endpoint.cache is not None:
+                await endpoint.cache.close()
         for client in self._api.resources.s3.values():
             await client.close()
 
@@ -74,10 +77,13 @@ def load_store(
     for thumbnailer in config.of(Thumbnailer):
         settings = replace(settings, thumbnailer=thumbnailer.url)
 
+    rendering = f"{settings.thumbnailer} {settings.images}"
+
     def make_app(seat: Seat) -> App:
         return host(
             lambda engine, counters: StoreService(
-                build(config, engine, counters, settings.app.spool_directory), settings.app.max_bytes
+                build(config, engine, counters, settings.app.spool_directory, rendering),
+                settings.app.max_bytes,
             ),
             settings,
             seat,

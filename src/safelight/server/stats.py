@@ -42,8 +42,11 @@ STATISTICS = (
     "total_valid_hmac",
     "total_invalid_hmac",
     "total_lockpick_hmac",
+    "total_result_cache_hits",
+    "total_result_cache_misses",
+    "total_result_cache_stale",
 )
-"""Names in the order of `/stats` (reference/imagestore 9.6)."""
+"""Names in the order of `/stats` (reference/imagestore 9.6), then those that are new."""
 
 GAUGES = ("calling", "writing", "images_loaded")
 """What ends with the worker that counted it; all other values only grow."""

@@ -4,6 +4,7 @@ Importing this package registers them all; a new module is added to the list bel
 """
 
 from safelight.statements import (
+    cache,
     clients,
     endpoint,
     header,
@@ -11,6 +12,7 @@ from safelight.statements import (
     output,
     paths,
     process,
+    purge,
     source,
     store,
     validate,
@@ -19,6 +21,7 @@ from safelight.statements.registry import REGISTRY
 
 __all__ = [
     "REGISTRY",
+    "cache",
     "clients",
     "endpoint",
     "header",
@@ -26,6 +29,7 @@ __all__ = [
     "output",
     "paths",
     "process",
+    "purge",
     "source",
     "store",
     "validate",

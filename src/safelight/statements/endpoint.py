@@ -1,7 +1,7 @@
 """`get`, `put`, `post` and `delete`: one endpoint of the API, its matchers and its statements."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, TypeVar
 
 from safelight.config.declaring import Declaring
@@ -11,7 +11,8 @@ from safelight.config.references import references
 from safelight.config.spec import Reader, Statement, values
 from safelight.config.tag import Tag
 from safelight.errors import BadRequest
-from safelight.model import Endpoint, NamedImage, RequestState, Resources
+from safelight.model import AnswerCache, Endpoint, NamedImage, RequestState, Resources
+from safelight.statements.cache import CacheStatement
 from safelight.statements.header import CorsStatement, HeaderStatement, OutputWithHeaders
 from safelight.statements.match import Matchers
 from safelight.statements.output import OkOutput
@@ -21,6 +22,10 @@ from safelight.template import Template
 from safelight.variables import INPUT_DIGESTS
 
 UPLOADS = ("put", "post")
+SINGLE = ("cache", "output")
+"""Families of which an endpoint has at most one member."""
+
+ANSWERING = ("source", "processor", "output", "header")
 
 S = TypeVar("S", bound=Statement)
 
@@ -38,11 +43,11 @@ class InputSource:
 class EndpointStatement(Statement):
     """Serve requests whose method is the verb and whose URL all matchers accept; the first match serves.
 
-    Inside stand validators, sources, processors, stores, at most one output, and headers of its answers.
-    They run in this order of kinds, in file order within a kind. `put` and `post` load the request body as
-    image `input` first. Matchers: `text` a segment, `:name` any segment, `:name?default` an optional one,
-    `:name/regexp/` and `/regexp/` text matching a regular expression, `&key=value`, `&:key` and
-    `&:key?default` parameters.
+    Inside stand validators, at most one cache, sources, processors, stores, at most one output, and headers
+    of its answers. They run in this order of kinds, in file order within a kind. `put` and `post` load the
+    request body as image `input` first. Matchers: `text` a segment, `:name` any segment, `:name?default` an
+    optional one, `:name/regexp/` and `/regexp/` text matching a regular expression, `&key=value`, `&:key`
+    and `&:key?default` parameters.
     """
 
     example = """put "original" {
@@ -93,11 +98,12 @@ get "thumbnail" ":size/small|large/" "&:quality?85" {
     def build(self, resources: Resources) -> Endpoint:
         """The endpoint, ready to serve."""
         verb, matchers = self.tag.name, Matchers(self.matchers)
+        stores = self._built("store", resources)
         implied = [InputSource()] if verb in UPLOADS else []
         output = next(iter(self._built("output", resources)), OkOutput(None))
-        headers = [own.build(resources) for own in self._steps_of(HeaderStatement)]
-        cors = [own.policy(verb) for own in self._steps_of(CorsStatement)][-1:]
-        signed = [own.header.replace("_", "-") for own in self._steps_of(ValidateHeaderHmac)]
+        headers = [own.build(resources) for own in self.steps_of(HeaderStatement)]
+        cors = [own.policy(verb) for own in self.steps_of(CorsStatement)][-1:]
+        signed = [own.header.replace("_", "-") for own in self.steps_of(ValidateHeaderHmac)]
         return Endpoint(
             verb=verb,
             name=str(dataclasses.replace(self.tag, children=())),
@@ -106,17 +112,28 @@ get "thumbnail" ":size/small|large/" "&:quality?85" {
             validators=tuple(self._built("validator", resources)),
             sources=(*implied, *self._built("source", resources)),
             processors=tuple(self._built("processor", resources)),
-            stores=tuple(self._built("store", resources)),
+            stores=tuple(stores),
             output=OutputWithHeaders(output, headers) if headers else output,
             hashes_input=self._hashes_input(resources),
             cross_origin=cors[0] if cors else None,
             varies_by=(*dict.fromkeys(signed), *(["Origin"] if cors and cors[0].varies else [])),
+            cache=self._cache(matchers.names, resources),
+            told_of_changes=tuple(shelf.epochs for shelf in resources.shelves.values()) if stores else (),
         )
+
+    def answering_steps(self) -> list[Statement]:
+        """What an answer is made by: validators may refuse it, and change nothing of it."""
+        return [statement for family, statement in self.steps if family in ANSWERING]
+
+    def _cache(self, captured: Collection[str], resources: Resources) -> AnswerCache | None:
+        found = self.steps_of(CacheStatement)
+        return found[0].answers(self.answering_steps(), captured, resources) if found else None
 
     def _built(self, wanted: Family, resources: Resources) -> list[Any]:
         return [statement.build(resources) for family, statement in self.steps if family == wanted]
 
-    def _steps_of(self, kind: type[S]) -> list[S]:
+    def steps_of(self, kind: type[S]) -> list[S]:
+        """Those of one class, in order."""
         return [statement for _, statement in self.steps if isinstance(statement, kind)]
 
     def _hashes_input(self, resources: Resources) -> bool:
@@ -131,7 +148,9 @@ get "thumbnail" ":size/small|large/" "&:quality?85" {
 
 def _only_one(family: Family, tag: Tag) -> str | None:
     """The name of what `tag` is, if an endpoint can have only one of it."""
-    return "output" if family == "output" else "cors" if tag.name == "cors" else None
+    if family in SINGLE:
+        return family
+    return "cors" if tag.name == "cors" else None
 
 
 def endpoints_of(config: Config) -> list[EndpointStatement]:

@@ -7,9 +7,11 @@ from safelight.config.spec import Statement
 
 S = TypeVar("S", bound=Statement)
 
-Family = Literal["configuration", "endpoint", "validator", "source", "processor", "store", "output", "header"]
+Family = Literal[
+    "configuration", "endpoint", "validator", "cache", "source", "processor", "store", "output", "header"
+]
 FAMILIES: tuple[Family, ...] = get_args(Family)
-FLOW: tuple[Family, ...] = ("validator", "source", "processor", "store", "output", "header")
+FLOW: tuple[Family, ...] = ("validator", "cache", "source", "processor", "store", "output", "header")
 """The families that stand inside an endpoint, in the order in which they run."""
 
 
@@ -81,6 +83,11 @@ def endpoint(*names: str) -> Register:
 def validator(*names: str) -> Register:
     """Register a statement that may refuse a request."""
     return REGISTRY.register("validator", *names)
+
+
+def cache(*names: str) -> Register:
+    """Register a statement that answers in place of all that follow, if it can."""
+    return REGISTRY.register("cache", *names)
 
 
 def source(*names: str) -> Register:

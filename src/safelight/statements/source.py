@@ -106,6 +106,7 @@ class Fetch:
         """Raises: NotFound, Forbidden, MemoryLimitExceeded, SetupError, StorageError, Busy, Timeout."""
         path = render_path(self._path_name, self._resources.paths, state.variables, self.local)
         with self._about, measured(self._task, path):
+            state.reading(self._storage.place(path))
             stored = await self._storage.get(path, state.images.budget.remaining)
         location = Location(path, stored.url)
         image = NamedImage(stored.data, stored.content_type, source=location, modified=stored.modified)

@@ -1,0 +1,1 @@
+"""Answers kept on disk: files, what makes them invalid, and who computes a missing one."""

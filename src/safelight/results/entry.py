@@ -1,0 +1,114 @@
+"""One kept answer, and the file that it is in.
+
+A file is `SLR1`, the length of its head and the checksum of that (4 bytes each, little-endian), the head as
+JSON, then the body up to the end of the file.
+"""
+
+import os
+import struct
+from dataclasses import dataclass, field
+from zlib import crc32
+
+import msgspec
+
+from safelight.blob import Blob, FileBlob, MemoryBlob
+
+IN_MEMORY_BYTES = 1 << 16
+"""Bodies up to this size are read at once, and checked; larger ones stay in their file."""
+
+Facts = tuple[tuple[str, str], ...]
+
+_MAGIC = b"SLR1"
+_START = struct.Struct("<4sII")
+_HEAD_MAX_BYTES = 1 << 16
+_READ_AT_ONCE = IN_MEMORY_BYTES + (1 << 12)
+
+
+class Damaged(Exception):
+    """A file that nobody has written in this format, or not to its end."""
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of an answer besides its body.
+
+    `name`: of the file. `epochs`, `made`: the identity of the logical times, and the one at which its
+    computation began. `slots`: what it depends on. `kept_at`: Unix time. `checksum`: of a body that is read
+    into memory, else 0.
+    """
+
+    name: str
+    epochs: str
+    made: int
+    slots: tuple[int, ...]
+    kept_at: float
+    content_type: str
+    cache_control: str | None
+    facts: Facts
+    etag: str
+    modified: float | None
+    size: int
+    checksum: int
+
+
+_decoder = msgspec.json.Decoder(Head)
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A kept answer. `read_at`: when it was read from its file, by `time.monotonic`."""
+
+    head: Head
+    body: Blob
+    read_at: float = field(default=0.0)
+
+
+def checksum(body: Blob) -> int:
+    """What `Head.checksum` is for `body`."""
+    return crc32(body.read()) if body.size <= IN_MEMORY_BYTES else 0
+
+
+def written(entry: Entry) -> list[Blob]:
+    """The parts of the file of `entry`."""
+    head = msgspec.json.encode(entry.head)
+    return [MemoryBlob(_START.pack(_MAGIC, len(head), crc32(head)) + head), entry.body]
+
+
+def read(descriptor: int, name: str) -> Entry:
+    """What the file called `name` holds. Takes over `descriptor`. Raises: Damaged; OSError."""
+    keep_open = False
+    try:
+        content = os.pread(descriptor, _READ_AT_ONCE, 0)
+        head, start = _head(content, name)
+        if os.fstat(descriptor).st_size != start + head.size:
+            raise Damaged("the body has not the size that the head says")
+        if head.size > IN_MEMORY_BYTES:
+            keep_open = True
+            return Entry(head, FileBlob(descriptor, head.size, start))
+        data = content[start : start + head.size]
+        if len(data) < head.size:
+            data = os.pread(descriptor, head.size, start)
+        if crc32(data) != head.checksum:
+            raise Damaged("the body has another checksum than the head says")
+        return Entry(head, MemoryBlob(data))
+    finally:
+        if not keep_open:
+            os.close(descriptor)
+
+
+def _head(content: bytes, name: str) -> tuple[Head, int]:
+    """The head, and where the body begins. Raises: Damaged."""
+    if len(content) < _START.size:
+        raise Damaged("the file is shorter than its first fields")
+    magic, length, expected = _START.unpack_from(content)
+    if magic != _MAGIC or length > _HEAD_MAX_BYTES:
+        raise Damaged("the file has another format")
+    octets = content[_START.size : _START.size + length]
+    if len(octets) < length or crc32(octets) != expected:
+        raise Damaged("the head is not as it was written")
+    try:
+        head = _decoder.decode(octets)
+    except msgspec.DecodeError as error:
+        raise Damaged(f"the head is another one: {error}") from error
+    if head.name != name:
+        raise Damaged("the file was written under another name")
+    return head, _START.size + length

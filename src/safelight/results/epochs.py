@@ -1,0 +1,215 @@
+"""What has changed since an answer was kept: logical times in a file that all processes of a machine share.
+
+The file has a clock, which every change advances, and a slot for each name (of a stored image, a URL, a tag),
+which holds the time of its last change. Names share slots by their checksum: a collision only makes an answer
+invalid that need not be. An answer remembers the time at which its computation began; it is valid while no
+slot that it depends on is later. Checking that reads mapped memory and costs no system call.
+
+Whoever changes something stored holds a lock on its slot, from before the slot is marked until the change
+is made. So an answer computed meanwhile, from who knows which content, is known to be no answer to keep; and
+a process that is killed half-way leaves no lock.
+"""
+
+import fcntl
+import os
+import secrets
+import struct
+import time
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from zlib import crc32
+
+from safelight.errors import StorageError
+
+FILE_NAME = ".safelight-epochs"
+SLOTS = 1 << 20
+"""With 10 changes a second, one of an answer's slots is hit by chance once in several hours."""
+
+ALL = 0
+"""The slot of everything."""
+
+_MAGIC = b"SLepoch1"
+_HEADER = struct.Struct("=8s16sQ")
+_HEADER_BYTES = 4096
+_CLOCK = _HEADER.size // 8 - 1
+_FIRST_SLOT = _HEADER_BYTES // 8
+_FILE_BYTES = _HEADER_BYTES + 8 * SLOTS
+_NUMBER = struct.Struct("=Q")
+_LOCK = struct.Struct("hhqqi4x")
+_LOOK_EVERY_S = 1.0
+
+
+def place_slot(place: str) -> int:
+    """The slot of something stored. `place`: what `Storage.place` calls it."""
+    return _slot("place " + place)
+
+
+def url_slot(path: str) -> int:
+    """The slot of a URL. `path`: decoded, without query."""
+    return _slot("url " + path)
+
+
+def tag_slot(tag: str) -> int:
+    """The slot of a tag."""
+    return _slot("tag " + tag)
+
+
+def _slot(name: str) -> int:
+    return 1 + crc32(name.encode("utf-8", "surrogateescape")) % (SLOTS - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """The file as it was opened. `identity` tells it from one that replaces it."""
+
+    descriptor: int
+    numbers: "memoryview[int]"
+    identity: str
+    inode: tuple[int, int]
+
+
+class Epochs:
+    """The logical times of one cache directory. To be used from one thread.
+
+    The file is made when it is missing or none of ours; all answers kept before are invalid then.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Raises: StorageError."""
+        self._path = root / FILE_NAME
+        self._look_again_s = 0.0
+        with _translated(self._path):
+            self._file = _opened_or_made(self._path)
+
+    @property
+    def identity(self) -> str:
+        """Changes when the file was replaced, which makes everything invalid. Raises: StorageError."""
+        if time.monotonic() >= self._look_again_s:
+            self._look()
+        return self._file.identity
+
+    def now(self) -> int:
+        """The logical time. What is read from now on shows all changes up to it, or is locked."""
+        return self._file.numbers[_CLOCK]
+
+    def unchanged(self, slots: Iterable[int], since: int) -> bool:
+        """Whether nothing with one of these slots has changed after the time `since`."""
+        numbers = self._file.numbers
+        return all(numbers[_FIRST_SLOT + slot] <= since for slot in slots)
+
+    def mark(self, slot: int) -> None:
+        """Make invalid what depends on `slot`. Raises: StorageError."""
+        with _translated(self._path):
+            self._look()
+            file = self._file
+            fcntl.flock(file.descriptor, fcntl.LOCK_EX)
+            try:
+                after = file.numbers[_CLOCK] + 1
+                # the slot first: killed in between, answers are invalid that need not be
+                os.pwrite(file.descriptor, _NUMBER.pack(after), 8 * (_FIRST_SLOT + slot))
+                os.pwrite(file.descriptor, _NUMBER.pack(after), 8 * _CLOCK)
+            finally:
+                fcntl.flock(file.descriptor, fcntl.LOCK_UN)
+
+    @contextmanager
+    def changing(self, place: str) -> Generator[None]:
+        """To be held while what is stored at `place` is changed. Raises: StorageError, before anything is."""
+        slot = place_slot(place)
+        with _translated(self._path):
+            self._look()
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            with _translated(self._path):
+                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _lock(fcntl.F_RDLCK, slot))
+            self.mark(slot)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def is_changing(self, slot: int) -> bool:
+        """Whether somebody, in any process, is about to change what has this slot. Raises: StorageError."""
+        with _translated(self._path):
+            asked = fcntl.fcntl(self._file.descriptor, fcntl.F_OFD_GETLK, _lock(fcntl.F_WRLCK, slot))
+        return _LOCK.unpack(asked)[0] != fcntl.F_UNLCK
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._file.descriptor)
+
+    def _look(self) -> None:
+        """Follow a replaced file: somebody may have emptied the directory. Raises: StorageError."""
+        self._look_again_s = time.monotonic() + _LOOK_EVERY_S
+        with _translated(self._path):
+            with suppress(FileNotFoundError):
+                status = self._path.stat()
+                if (status.st_dev, status.st_ino) == self._file.inode:
+                    return
+            former = self._file
+            self._file = _opened_or_made(self._path)
+            os.close(former.descriptor)
+
+
+def _lock(kind: int, slot: int) -> bytes:
+    """A lock on one byte of the file (fcntl(2), struct flock)."""
+    return _LOCK.pack(kind, os.SEEK_SET, slot, 1, 0)
+
+
+def _opened_or_made(path: Path) -> _File:
+    """Raises: OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = _opened(path)
+    if found is None:
+        _make(path, replace=path.exists())
+        found = _opened(path)
+    if found is None:
+        raise OSError(0, "is not a file of a result cache")
+    return found
+
+
+def _opened(path: Path) -> _File | None:
+    """None for a file that is missing, or none of ours."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        status = os.fstat(descriptor)
+        header = os.pread(descriptor, _HEADER.size, 0)
+        if status.st_size == _FILE_BYTES and header[: len(_MAGIC)] == _MAGIC:
+            _, identity, _ = _HEADER.unpack(header)
+            numbers = memoryview(mmap(descriptor, _FILE_BYTES, access=ACCESS_READ)).cast("Q")
+            return _File(descriptor, numbers, identity.hex(), (status.st_dev, status.st_ino))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+def _make(path: Path, *, replace: bool) -> None:
+    """A file with all its blocks: a mark must not fail, nor a reader fault, because a disk is full."""
+    aside = path.with_name(f"{FILE_NAME}.{secrets.token_hex(8)}")
+    descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        os.posix_fallocate(descriptor, 0, _FILE_BYTES)
+        os.pwrite(descriptor, _HEADER.pack(_MAGIC, secrets.token_bytes(16), 1), 0)
+        if replace:
+            aside.rename(path)
+        else:
+            with suppress(FileExistsError):  # another process was faster
+                path.hardlink_to(aside)
+    finally:
+        os.close(descriptor)
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _translated(path: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageError(f"result cache: {reason}: '{path}'", detail=str(error)) from error

@@ -1,0 +1,340 @@
+"""Answering from a result cache: what was kept, what is made and kept, and what serves although it is old."""
+
+import asyncio
+import math
+import os
+from contextvars import Context
+from dataclasses import dataclass, replace
+from functools import partial
+from time import monotonic, time
+
+import structlog
+
+from safelight.blob import Blob
+from safelight.errors import BadRequest, Busy, ImageError, SafelightError, StorageError, Timeout
+from safelight.etag import entity_tag
+from safelight.model import Answer, Compute, Counters, Facts, RequestState
+from safelight.results.entry import Entry, Head, checksum
+from safelight.results.epochs import ALL, Epochs, place_slot, tag_slot, url_slot
+from safelight.results.memory import Key
+from safelight.results.shelf import Shelf, name_of
+from safelight.statements.fingerprint import Fingerprint
+from safelight.storage.flight import SingleFlight
+from safelight.template import Template
+from safelight.timing import current_account
+from safelight.uri import decode
+
+PAUSE_AFTER_FAILURE_S = 5.0
+"""How long old answers are served without another attempt to make a new one."""
+
+RENEWAL_S = 60.0
+"""Longest that renewing an answer behind a request may take."""
+
+_HASH_INLINE_BYTES = 1 << 18
+_CLOCK_SLACK_S = 60
+"""An answer kept further in the future than that is not trusted: somebody has set the clock."""
+
+_MAX_FAILURES = 1024
+_CACHE = "safelight"
+_OK = 200
+_PASSING = (StorageError, Busy, Timeout, ImageError)
+"""Failures that say nothing about what was asked for."""
+
+_log = structlog.get_logger("safelight.results")
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """How old answers may be, in seconds: always (perhaps without end), and how much older while they are
+    renewed, and where that fails.
+    """
+
+    max_age_s: float
+    while_revalidate_s: float
+    if_error_s: float
+
+
+class KeptAnswers:
+    """The `AnswerCache` of one endpoint: its answers lie on `shelf`.
+
+    `tags`: comma-separated names by which answers can be dropped.
+    """
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        fingerprint: Fingerprint,
+        freshness: Freshness,
+        key: Template | None,
+        tags: Template | None,
+        counters: Counters,
+    ) -> None:
+        self._shelf = shelf
+        self._fingerprint = fingerprint
+        self._freshness = freshness
+        self._key = key
+        self._tags = tags
+        self._count = counters.add
+        self._flights = SingleFlight[Key, _Made]()
+        self._readings: dict[Key, Reading] = {}
+        self._renewals: dict[Key, asyncio.Task[None]] = {}
+        self._failures: dict[Key, float] = {}
+
+    async def answer(self, state: RequestState, compute: Compute) -> Answer:
+        """See `AnswerCache`. Raises: what `compute` raises, unless an old answer may be served instead."""
+        key = self._fingerprint.key(state)
+        if self._key is not None:
+            key = (*key, self._key.render(state.variables.lookup))
+        url, now = url_slot(_path(state)), time()
+        freshness = self._freshness
+        entry = self._shelf.get(key, url, now - freshness.max_age_s)
+        if entry is None:
+            return await self._new(key, url, state, compute, "miss")
+        age_s = _age_s(entry, now)
+        if age_s <= freshness.max_age_s:
+            self._note("hit", "total_result_cache_hits")
+            return _kept_answer(entry, age_s, self._ttl(age_s))
+        if age_s <= freshness.max_age_s + freshness.while_revalidate_s:
+            self._renew_behind(key, url, state, compute)
+            return self._old(entry, age_s, "REVALIDATING")
+        if age_s > freshness.max_age_s + freshness.if_error_s:
+            return await self._new(key, url, state, compute, "stale")
+        return await self._new_or_old(key, url, state, compute, entry)
+
+    async def close(self) -> None:
+        """Give up what is being renewed."""
+        renewals = list(self._renewals.values())
+        for task in renewals:
+            task.cancel()
+        await asyncio.gather(*renewals, return_exceptions=True)
+
+    def _ttl(self, age_s: float) -> str:
+        """For `Cache-Status`: for how long an answer is fresh; nothing where only changes end that."""
+        max_age_s = self._freshness.max_age_s
+        return "" if max_age_s == math.inf else f"; ttl={math.floor(max_age_s - age_s)}"
+
+    def _old(self, entry: Entry, age_s: float, reason: str) -> Answer:
+        self._note("stale", "total_result_cache_stale")
+        return _kept_answer(entry, age_s, f"{self._ttl(age_s)}; detail={reason}")
+
+    async def _new_or_old(
+        self, key: Key, url: int, state: RequestState, compute: Compute, entry: Entry
+    ) -> Answer:
+        """A new answer, or `entry` where making one fails or has just failed."""
+        if not self._has_failed_lately(key):
+            try:
+                return await self._new(key, url, state, compute, "stale")
+            except _PASSING as error:
+                if not self._shelf.is_valid(entry, url):  # an answer that was dropped is never served
+                    raise
+                _log.warning("result cache: serving an old answer", reason=error.message)
+        return self._old(entry, _age_s(entry, time()), "ERROR")
+
+    async def _new(self, key: Key, url: int, state: RequestState, compute: Compute, why: str) -> Answer:
+        """What is made now, or by somebody who has begun already."""
+        self._note("miss", "total_result_cache_misses")
+        reading = self._readings.get(key)
+        if reading is not None and not reading.is_current():
+            self._flights.leave(key)  # a change came in between; who asks after it must see it
+        made = await self._flights.join(key, partial(self._fly, key, url, state, compute))
+        shown = "; collapsed" if made.by is not state else "; stored" if made.is_kept else ""
+        return _with(made.answer, (("Cache-Status", f"{_CACHE}; fwd={why}{shown}"),))
+
+    async def _fly(self, key: Key, url: int, state: RequestState, compute: Compute) -> "_Made":
+        async with self._shelf.flights.alone(name_of(key), wait=True):
+            found = self._fresh(key, url)
+            if found is not None:
+                return _Made(_answer(found, ()), None, is_kept=True)
+            return await self._compute(key, url, state, compute)
+
+    def _fresh(self, key: Key, url: int) -> Entry | None:
+        """What another process has kept in the meantime."""
+        now = time()
+        entry = self._shelf.get(key, url, now - self._freshness.max_age_s)
+        return entry if entry is not None and _age_s(entry, now) <= self._freshness.max_age_s else None
+
+    async def _compute(self, key: Key, url: int, state: RequestState, compute: Compute) -> "_Made":
+        try:
+            reading = Reading(self._shelf.epochs, url)
+        except StorageError as error:
+            _log.warning("result cache: answering without it", reason=error.message)
+            return _Made(await compute(state), state, is_kept=False)
+        self._readings[key] = reading
+        try:
+            answer = await compute(replace(state, reading=reading.note))
+            self._failures.pop(key, None)
+            return await self._keep(key, answer, reading, state)
+        except _PASSING:
+            self._remember_failure(key)
+            raise
+        finally:
+            if self._readings.get(key) is reading:
+                del self._readings[key]
+
+    async def _keep(self, key: Key, answer: Answer, reading: "Reading", state: RequestState) -> "_Made":
+        if answer.status != _OK or _forbids_keeping(answer):
+            return _Made(answer, state, is_kept=False)
+        answer = await _validated(answer)
+        entry = Entry(self._head(key, answer, reading, state), answer.body)
+        is_kept = reading.is_current() and await self._shelf.keep(key, entry)
+        return _Made(answer, state, is_kept)
+
+    def _head(self, key: Key, answer: Answer, reading: "Reading", state: RequestState) -> Head:
+        """Raises: SetupError for tags that cannot be rendered."""
+        rendered = self._tags.render(state.variables.lookup) if self._tags is not None else ""
+        tags = {tag_slot(tag.strip()) for tag in rendered.split(",") if tag.strip()}
+        return Head(
+            name=name_of(key),
+            epochs=reading.identity,
+            made=reading.made,
+            slots=tuple({*reading.slots, *tags}),
+            kept_at=time(),
+            content_type=answer.content_type,
+            cache_control=answer.cache_control,
+            facts=answer.facts,
+            etag=answer.etag or "",
+            modified=answer.modified,
+            size=answer.body.size,
+            checksum=checksum(answer.body),
+        )
+
+    # Behind requests
+
+    def _renew_behind(self, key: Key, url: int, state: RequestState, compute: Compute) -> None:
+        """Make a new answer while an old one is served; only one process of the machine does."""
+        if key not in self._renewals and not self._has_failed_lately(key):
+            renewing = self._renew(key, url, state, compute)
+            task = self._renewals[key] = asyncio.create_task(renewing, context=Context())
+            task.add_done_callback(lambda _: self._renewals.pop(key))
+
+    async def _renew(self, key: Key, url: int, state: RequestState, compute: Compute) -> None:
+        try:
+            async with (
+                asyncio.timeout(RENEWAL_S),
+                self._shelf.flights.alone(name_of(key), wait=False) as is_alone,
+            ):
+                if is_alone and self._fresh(key, url) is None:
+                    await self._compute(key, url, state, compute)
+        except (SafelightError, TimeoutError) as error:
+            self._remember_failure(key)
+            reason = error.message if isinstance(error, SafelightError) else "it took too long"
+            _log.warning("result cache: an answer could not be renewed", reason=reason)
+        except Exception as error:
+            self._remember_failure(key)
+            _log.error("result cache: an answer could not be renewed", exc_info=error)
+
+    def _has_failed_lately(self, key: Key) -> bool:
+        return self._failures.get(key, 0) > monotonic()
+
+    def _remember_failure(self, key: Key) -> None:
+        now = monotonic()
+        if len(self._failures) >= _MAX_FAILURES:
+            self._failures = {known: until for known, until in self._failures.items() if until > now}
+        self._failures[key] = now + PAUSE_AFTER_FAILURE_S
+
+    def _note(self, state: str, statistic: str) -> None:
+        """Count for the statistics and for the line of the request."""
+        self._count(statistic)
+        if (noted := current_account()) is not None:
+            noted.cache = state
+
+
+class Reading:
+    """What a computation depends on, noted while it runs. `url`: the slot of the URL that was asked for."""
+
+    def __init__(self, epochs: Epochs, url: int) -> None:
+        """Raises: StorageError."""
+        self._epochs = epochs
+        self._is_uncertain = False
+        self.identity = epochs.identity
+        self.made = epochs.now()
+        self.slots: list[int] = [url]
+
+    def note(self, place: str) -> None:
+        """Something stored is about to be read; it must be certain whether that is the old or the new."""
+        slot = place_slot(place)
+        self.slots.append(slot)
+        try:
+            self._is_uncertain = self._is_uncertain or self._epochs.is_changing(slot)
+        except StorageError:
+            self._is_uncertain = True
+
+    def is_current(self) -> bool:
+        """Whether what was read is still what is stored."""
+        try:
+            is_same_file = self._epochs.identity == self.identity
+        except StorageError:
+            return False
+        return (
+            is_same_file and not self._is_uncertain and self._epochs.unchanged((ALL, *self.slots), self.made)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What came of making an answer. `by`: for which request; None when another process has made it."""
+
+    answer: Answer
+    by: RequestState | None
+    is_kept: bool
+
+
+def _path(state: RequestState) -> str:
+    """What `purge_cache url=...` and the command compare: the decoded path."""
+    raw_path = state.request.raw_path
+    try:
+        return decode(raw_path)
+    except BadRequest:  # matched by an endpoint that does not look at all of it
+        return raw_path
+
+
+def _age_s(entry: Entry, now: float) -> float:
+    """Seconds; endless where the clock was set back."""
+    age_s = now - entry.head.kept_at
+    return max(0.0, age_s) if age_s > -_CLOCK_SLACK_S else math.inf
+
+
+def _kept_answer(entry: Entry, age_s: float, shown: str) -> Answer:
+    """`shown`: what `Cache-Status` says after that it is a hit (RFC 9211)."""
+    return _answer(entry, (("Age", f"{age_s:.0f}"), ("Cache-Status", f"{_CACHE}; hit{shown}")))
+
+
+def _answer(entry: Entry, facts: Facts) -> Answer:
+    head = entry.head
+    return Answer(
+        entry.body,
+        head.content_type,
+        _OK,
+        head.cache_control,
+        head.facts + facts,
+        head.etag,
+        head.modified,
+    )
+
+
+def _with(answer: Answer, facts: Facts) -> Answer:
+    return replace(answer, facts=answer.facts + facts)
+
+
+def _forbids_keeping(answer: Answer) -> bool:
+    """Whether its output says that no cache may keep it (RFC 9111, section 5.2.2.5)."""
+    return "no-store" in (answer.cache_control or "").lower()
+
+
+async def _validated(answer: Answer) -> Answer:
+    """With validators that hold wherever its body is kept, and the time of its change if it is a file."""
+    body, etag, modified = answer.body, answer.etag, answer.modified
+    if etag is None:
+        if body.size > _HASH_INLINE_BYTES:
+            await asyncio.to_thread(lambda: body.sha256)
+        etag = entity_tag(body.sha256, answer.content_type)
+    if modified is None:
+        modified = _file_time(body)
+    return replace(answer, etag=etag, modified=modified)
+
+
+def _file_time(body: Blob) -> float | None:
+    """Unix time of the last change of a file that has a name."""
+    descriptor = body.fileno()
+    status = None if descriptor is None else os.fstat(descriptor)
+    return min(status.st_mtime, time()) if status is not None and status.st_nlink else None

@@ -1,0 +1,80 @@
+"""The result caches that a configuration asks for: one for each directory, whoever uses it."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from safelight.config.load import Config
+from safelight.config.problem import Problem
+from safelight.errors import ConfigError, StorageError
+from safelight.results.shelf import Shelf
+from safelight.statements.bucket import CachedObject
+from safelight.statements.cache import CacheStatement
+from safelight.statements.endpoint import EndpointStatement, endpoints_of
+from safelight.statements.fingerprint import names_read, unpredictable
+from safelight.statements.match import Matchers
+from safelight.statements.output import LocationList
+from safelight.statements.source import SourceS3
+from safelight.template import Template
+
+CACHED_VERB = "get"
+
+
+def bounds(config: Config) -> Mapping[str, int]:
+    """The directories, and the smallest bound in bytes that any statement sets for each."""
+    found: dict[str, int] = {}
+    for _, cache in _users(config):
+        found[cache.root] = min(cache.max_size, found.get(cache.root, cache.max_size))
+    return found
+
+
+def shelves(config: Config) -> Mapping[str, Shelf]:
+    """The caches by directory. Makes the directories. Raises: ConfigError for one that cannot be used."""
+    try:
+        return {root: Shelf(Path(root), max_bytes) for root, max_bytes in bounds(config).items()}
+    except StorageError as error:
+        raise ConfigError(error.message, detail=error.detail) from error
+
+
+def inspect_result_caches(config: Config, paths: Mapping[str, Template]) -> Iterator[Problem]:
+    """Complaints about caches that cannot be used, or whose answers would be wrong."""
+    taken = {
+        str(part.cache_root)
+        for endpoint in config.of(EndpointStatement)
+        for part in endpoint.all_parts()
+        if isinstance(part, CachedObject) and part.cache_root
+    }
+    for endpoint, cache in _users(config):
+        for complaint in (*_misuse(endpoint, paths), *_unusable(cache.root, taken)):
+            yield Problem(cache.tag.position, f"'cache': {complaint}")
+
+
+def _users(config: Config) -> Iterator[tuple[EndpointStatement, CacheStatement]]:
+    for endpoint in endpoints_of(config):
+        for cache in endpoint.steps_of(CacheStatement):
+            yield endpoint, cache
+
+
+def _misuse(endpoint: EndpointStatement, paths: Mapping[str, Template]) -> Iterator[str]:
+    verb = endpoint.tag.name
+    if verb != CACHED_VERB:
+        yield f"answers of '{verb}' endpoints cannot be kept, only those of '{CACHED_VERB}'"
+    if any(family == "store" for family, _ in endpoint.steps):
+        yield "an endpoint that changes what is stored must run for every request"
+    steps = (*endpoint.answering_steps(), *endpoint.steps_of(CacheStatement))
+    for name in unpredictable(names_read(steps, paths), Matchers(endpoint.matchers).names):
+        yield f"answers made of variable '{name}' cannot be kept: it may differ from request to request"
+    lists = endpoint.steps_of(LocationList)
+    shows_links = any(listed.side == "source" and listed.form != "path" for listed in lists)
+    if shows_links and any(isinstance(part, SourceS3) and not part.public for part in endpoint.all_parts()):
+        yield "links to private objects expire, so answers that show them cannot be kept"
+
+
+def _unusable(root: str, taken: set[str]) -> Iterator[str]:
+    directory = Path(root)
+    if root in taken:
+        yield f"directory '{root}' caches objects already, as 'cache-root': give answers one of their own"
+    if directory.exists() and not directory.is_dir():
+        yield f"'{root}' is not a directory"
+    elif directory.exists() and not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        yield f"directory '{root}' is not readable and writable"

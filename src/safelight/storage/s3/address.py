@@ -1,7 +1,8 @@
 """Where objects are in S3: endpoints, keys and URLs (reference/imagestore 6.4)."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Literal, cast, get_args
 from urllib.parse import quote
@@ -183,9 +184,11 @@ def _regional_host(endpoint: Endpoint, region: str) -> str:
 
 def _object_url(endpoint: Endpoint, host: str, bucket: str, key: str) -> Url:
     base = _bucket_url(endpoint, host, bucket)
-    return replace(base, path=f"{base.path.rstrip('/')}/{escape_key(key)}")
+    path = f"{base.path.rstrip('/')}/{escape_key(key)}"
+    return Url(base.scheme, path, base.host, base.port, original_scheme=base.scheme)
 
 
+@lru_cache(256)
 def _bucket_url(endpoint: Endpoint, host: str, bucket: str) -> Url:
     if _is_before_host(endpoint, bucket):
         host, path = f"{bucket}.{host}", endpoint.base_path

@@ -366,7 +366,7 @@ class Bucket:
         if self._public:
             return url
         query = signature.private_query(account, name, full_key, url, region, time.time())
-        return replace(url, query=query)
+        return Url(url.scheme, url.path, url.host, url.port, query, url.original_scheme)
 
 
 def _fits_header(text: str) -> bool:

@@ -13,11 +13,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from job_support import order, until
 from msgspec import Struct
 
+from safelight.jobs.opening import open_queue
+from safelight.jobs.postgres import PostgresQueue
 from safelight.jobs.queue import JobQueue
 from safelight.jobs.record import Job, Lease, Order, State
 from safelight.jobs.sqlite import SqliteQueue
@@ -27,9 +30,11 @@ from safelight.jobs.worker import Pace, Worker
 class Plan(Struct, frozen=True):
     """`chance` of death whenever one of `stages` is reached; no more deaths than `max_deaths` by that.
 
-    With `kill_every_s` the supervisor kills as well, at any moment, `max_kills` times.
+    With `kill_every_s` the supervisor kills as well, at any moment, `max_kills` times. `queue` is a place for
+    `open_queue`.
     """
 
+    queue: str
     jobs: int
     stages: list[str]
     chance: float = 1.0
@@ -47,29 +52,45 @@ def content(name: str) -> str:
     return f"result of {name}, " * 20
 
 
-class Mortal(SqliteQueue):
-    """A queue whose process dies at chosen stages: a statement of SQL, or what is named below."""
+def make_mortal(queue: Any, reach: Callable[[str], None]) -> JobQueue:
+    """Let the process of `queue` die at chosen stages, as `reach` decides.
 
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)  # type: ignore[arg-type]
-        self.reach: Callable[[str], None] = lambda stage: None
-        self._writing.set_trace_callback(lambda statement: self.reach(statement.split(maxsplit=1)[0]))
+    These are what is named below, and the statements of SQLite; with PostgreSQL `sent`, the time while a
+    statement is on its way.
+    """
+    submit, lease, finish = queue.submit, queue.lease, queue.finish
 
-    async def submit(self, orders: list[Order]) -> list[str]:  # type: ignore[override]
-        ids = await super().submit(orders)
-        self.reach("submitted")
+    async def mortal_submit(orders: list[Order]) -> list[str]:
+        ids = await submit(orders)
+        reach("submitted")
         return ids
 
-    async def lease(self, worker: str, count: int, lease_s: float, per_host: int) -> list[Job]:
-        jobs = await super().lease(worker, count, lease_s, per_host)
+    async def mortal_lease(*arguments: Any) -> list[Job]:
+        jobs = await lease(*arguments)
         if jobs:
-            self.reach("leased")
+            reach("leased")
         return jobs
 
-    async def finish(self, lease: Lease) -> None:
-        self.reach("finishing")
-        await super().finish(lease)
-        self.reach("finished")
+    async def mortal_finish(held: Lease) -> None:
+        reach("finishing")
+        await finish(held)
+        reach("finished")
+
+    queue.submit, queue.lease, queue.finish = mortal_submit, mortal_lease, mortal_finish
+    if isinstance(queue, SqliteQueue):
+        queue._writing.set_trace_callback(lambda statement: reach(statement.split(maxsplit=1)[0]))
+    elif isinstance(queue, PostgresQueue):
+        run = queue._link.run
+
+        async def mortal_run(work: Any) -> Any:
+            running = asyncio.create_task(run(work))
+            await asyncio.wait([running], timeout=random.uniform(0, 0.005))
+            if not running.done():
+                reach("sent")
+            return await running
+
+        queue._link.run = mortal_run  # type: ignore[method-assign]
+    return queue
 
 
 class Crash:
@@ -119,10 +140,7 @@ class Crash:
             os.kill(os.getpid(), signal.SIGKILL)
 
     async def open(self) -> JobQueue:
-        queue = await Mortal.open(self.directory / "jobs.db")
-        assert isinstance(queue, Mortal)
-        queue.reach = self.reach
-        return queue
+        return make_mortal(await open_queue(self.plan.queue), self.reach)
 
     def append(self, name: str, line: str) -> None:
         file = os.open(self.directory / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)

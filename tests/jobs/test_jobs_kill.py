@@ -11,12 +11,25 @@ import job_crash
 import msgspec
 import pytest
 from job_crash import Plan, content
+from postgres_server import PostgresServer
 
+from safelight.jobs.opening import open_queue
 from safelight.jobs.queue import Filter
 from safelight.jobs.record import Job, State
-from safelight.jobs.sqlite import SqliteQueue
 
 CONCURRENCY = 4
+STAGES = ["leased", "performing", "delivered", "finishing", "finished", "submitted"]
+STATEMENTS = {"sqlite": ["BEGIN", "SAVEPOINT", "INSERT", "UPDATE", "COMMIT"], "postgres": ["sent"]}
+"""What processes may die of beside `STAGES` with each database; see `job_crash`."""
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, database: str, tmp_path: Path) -> str:
+    """Of a queue that is not there yet, in the kind of database that the test is for."""
+    if database == "sqlite":
+        return str(tmp_path / "jobs.db")
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return asyncio.run(server.new_queue())
 
 
 def run(directory: Path, plan: Plan) -> dict[str, int]:
@@ -39,8 +52,8 @@ def run(directory: Path, plan: Plan) -> dict[str, int]:
     return msgspec.json.decode(output, type=dict[str, int])
 
 
-async def _all_jobs(directory: Path) -> list[Job]:
-    queue = await SqliteQueue.open(directory / "jobs.db")
+async def _all_jobs(where: str) -> list[Job]:
+    queue = await open_queue(where)
     jobs: list[Job] = []
     cursor = None
     while True:
@@ -57,7 +70,7 @@ async def _all_jobs(directory: Path) -> list[Job]:
 
 def check(directory: Path, plan: Plan, deaths: int) -> int:
     """That all is as promised; how often something was delivered once more."""
-    jobs = asyncio.run(_all_jobs(directory))
+    jobs = asyncio.run(_all_jobs(plan.queue))
     assert Counter(job.state for job in jobs) == {State.DONE: plan.jobs}
     acknowledged = [line.split()[1:] for line in (directory / "acknowledged").read_text().splitlines()]
     assert {one for ids in acknowledged for one in ids} == {job.id for job in jobs}
@@ -71,13 +84,12 @@ def check(directory: Path, plan: Plan, deaths: int) -> int:
 
 
 @pytest.mark.parametrize(
-    "stage",
-    ["BEGIN", "SAVEPOINT", "UPDATE", "COMMIT", "leased", "performing", "delivered", "finishing", "finished",
-     "INSERT", "submitted"],
-)  # fmt: skip
-def test_a_kill_at_any_stage_loses_nothing(tmp_path: Path, stage: str) -> None:
+    ("database", "stage"),
+    [(database, stage) for database in STATEMENTS for stage in STAGES + STATEMENTS[database]],
+)
+def test_a_kill_at_any_stage_loses_nothing(tmp_path: Path, place: str, database: str, stage: str) -> None:
     """The first two processes that come to `stage` die of it."""
-    plan = Plan(jobs=24, per_call=12, stages=[stage], max_deaths=2, lease_s=1.0)
+    plan = Plan(place, jobs=24, per_call=12, stages=[stage], max_deaths=2, lease_s=1.0)
     died = run(tmp_path, plan)
     assert died["deaths"] >= 2
     duplicates = check(tmp_path, plan, died["deaths"])
@@ -85,10 +97,12 @@ def test_a_kill_at_any_stage_loses_nothing(tmp_path: Path, stage: str) -> None:
         assert duplicates == 0, "nothing was delivered before"
 
 
-def test_two_thousand_jobs_under_repeated_kills(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("database", "jobs"), [("sqlite", 2000), ("postgres", 1000)])
+def test_many_jobs_under_repeated_kills(tmp_path: Path, place: str, database: str, jobs: int) -> None:
     plan = Plan(
-        jobs=2000,
-        stages=["BEGIN", "COMMIT", "UPDATE", "INSERT", "leased", "performing", "delivered", "finished"],
+        place,
+        jobs=jobs,
+        stages=["leased", "performing", "delivered", "finished", *STATEMENTS[database]],
         chance=0.002,
         max_deaths=40,
         kill_every_s=0.3,
@@ -101,14 +115,20 @@ def test_two_thousand_jobs_under_repeated_kills(tmp_path: Path) -> None:
     print(f"{died['deaths']} deaths, {duplicates} of {plan.jobs} jobs delivered once more")
 
 
-def test_a_submission_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("database", "stages", "chance"),
+    [("sqlite", ["INSERT", "COMMIT", "submitted"], 0.01), ("postgres", ["sent", "submitted"], 0.1)],
+)
+def test_a_submission_is_there_as_a_whole_or_not_at_all(
+    tmp_path: Path, place: str, database: str, stages: list[str], chance: float
+) -> None:
     plan = Plan(
-        jobs=600, per_call=6, stages=["INSERT", "COMMIT", "submitted"], chance=0.01, max_deaths=30,
-        keyed=False, workers=0,
+        place, jobs=600, per_call=6, stages=stages, chance=chance, max_deaths=30, keyed=False,
+        workers=0,
     )  # fmt: skip
     died = run(tmp_path, plan)
     assert died["deaths"] >= 1
-    jobs = asyncio.run(_all_jobs(tmp_path))
+    jobs = asyncio.run(_all_jobs(plan.queue))
     batches = Counter(job.order.batch for job in jobs)
     assert set(batches.values()) == {6}
     lines = [line.split() for line in (tmp_path / "acknowledged").read_text().splitlines()]

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 import trustme
 from job_servers import Ftp, HttpServer, ImplicitTlsHandler, TlsHandler, ftp_server, http_server
+from job_support import Opener
 from loopback_ports import free_ports
 from postgres_server import PostgresServer, postgres_server
 
 from safelight.jobs import network
+from safelight.jobs.postgres import PostgresQueue
+from safelight.jobs.sqlite import SqliteQueue
 
 logging.getLogger("pyftpdlib").setLevel(logging.ERROR)
 
@@ -56,6 +59,16 @@ def postgres() -> Iterator[PostgresServer]:
     """The PostgreSQL of this process; each test makes a database of its own in it."""
     with postgres_server() as server:
         yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+    """Of a queue that is not there yet, in each kind of database."""
+    if request.param == "sqlite":
+        return lambda: SqliteQueue.open(tmp_path / "data" / "jobs.db")
+    server: PostgresServer = request.getfixturevalue("postgres")
+    url = await server.new_queue()
+    return lambda: PostgresQueue.open(url)
 
 
 @pytest.fixture

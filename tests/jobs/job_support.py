@@ -9,6 +9,9 @@ from safelight.jobs.queue import JobQueue
 from safelight.jobs.record import Delivery, Job, Lease, Order, Output
 
 T = TypeVar("T")
+Opener = Callable[[], Awaitable[JobQueue]]
+"""Opens one and the same queue again and again, as several processes would."""
+
 PATIENCE_S = 60.0
 LONG_S = 3600.0
 SHORT_S = 0.05

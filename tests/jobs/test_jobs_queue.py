@@ -9,19 +9,17 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from job_support import LONG_S, SHORT_S, held, lease_all, lease_one, names, order, until
-from postgres_server import PostgresServer
+from job_support import LONG_S, SHORT_S, Opener, held, lease_all, lease_one, names, order, until
 
 from safelight.errors import BadRequest, StorageError
 from safelight.jobs import schema
-from safelight.jobs.postgres import PostgresQueue
 from safelight.jobs.queue import BadCursor, Filter, JobQueue, LeaseLost, NoSuchJob
 from safelight.jobs.record import (
     Delivery,
@@ -38,18 +36,6 @@ from safelight.jobs.record import (
     new_job_id,
 )
 from safelight.jobs.sqlite import SqliteQueue
-
-Opener = Callable[[], Awaitable[JobQueue]]
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
-    """Opens one and the same queue again and again, as several processes would."""
-    if request.param == "sqlite":
-        return lambda: SqliteQueue.open(tmp_path / "data" / "jobs.db")
-    server: PostgresServer = request.getfixturevalue("postgres")
-    url = await server.new_queue()
-    return lambda: PostgresQueue.open(url)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The worker: what it makes of what happens to a job."""
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,9 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from job_support import LONG_S, SHORT_S, held, lease_one, names, order, until
+from job_support import LONG_S, SHORT_S, Opener, held, lease_one, names, order, until
 
 from safelight.errors import StorageError
+from safelight.jobs.queue import JobQueue
 from safelight.jobs.record import Job, State
 from safelight.jobs.sqlite import SqliteQueue
 from safelight.jobs.worker import Change, Dead, Pace, Perform, Retry, Worker
@@ -22,20 +22,15 @@ QUICK = Pace(poll_s=0.05, first_delay_s=0.02, max_delay_s=0.05, max_attempts=3, 
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "jobs.db"
-
-
-@pytest.fixture
-async def queue(path: Path) -> AsyncIterator[SqliteQueue]:
-    opened = await SqliteQueue.open(path)
+async def queue(opener: Opener) -> AsyncIterator[JobQueue]:
+    opened = await opener()
     yield opened
     await opened.close()
 
 
 @asynccontextmanager
 async def working(
-    queue: SqliteQueue, perform: Perform, pace: Pace = QUICK, **options: Any
+    queue: JobQueue, perform: Perform, pace: Pace = QUICK, **options: Any
 ) -> AsyncIterator[Worker]:
     """A worker that is stopped at the end and must stop then."""
     worker = Worker(queue, perform, pace, **options)
@@ -51,7 +46,7 @@ async def nothing(job: Job) -> None:
     """Perform a job that is easy."""
 
 
-def in_state(queue: SqliteQueue, state: State, count: int = 1) -> Callable[[], Awaitable[bool]]:
+def in_state(queue: JobQueue, state: State, count: int = 1) -> Callable[[], Awaitable[bool]]:
     async def look() -> bool:
         return (await queue.counts())[state] == count
 
@@ -66,7 +61,7 @@ def failing(error: Exception, calls: list[Job]) -> Perform:
     return perform
 
 
-async def test_jobs_are_done_and_told_of(queue: SqliteQueue) -> None:
+async def test_jobs_are_done_and_told_of(queue: JobQueue) -> None:
     changes: list[Change] = []
     (first,) = await queue.submit([order("a", batch="b")])
     async with working(queue, nothing, listener=changes.append):
@@ -74,7 +69,7 @@ async def test_jobs_are_done_and_told_of(queue: SqliteQueue) -> None:
     assert changes == [Change(first, "b", State.RUNNING, 1), Change(first, "b", State.DONE, 1)]
 
 
-async def test_a_job_is_tried_again_until_it_is_done(queue: SqliteQueue) -> None:
+async def test_a_job_is_tried_again_until_it_is_done(queue: JobQueue) -> None:
     changes: list[Change] = []
     (job_id,) = await queue.submit([order()])
 
@@ -95,7 +90,7 @@ async def test_a_job_is_tried_again_until_it_is_done(queue: SqliteQueue) -> None
     assert (await queue.get(job_id)).reason is None
 
 
-async def test_what_fails_for_ever_is_abandoned_once_and_dead(queue: SqliteQueue) -> None:
+async def test_what_fails_for_ever_is_abandoned_once_and_dead(queue: JobQueue) -> None:
     calls: list[Job] = []
     abandoned: list[tuple[str, int, str]] = []
     changes: list[Change] = []
@@ -113,7 +108,7 @@ async def test_what_fails_for_ever_is_abandoned_once_and_dead(queue: SqliteQueue
     assert changes[-1] == Change(job_id, None, State.DEAD, 3, "no answer")
 
 
-async def test_what_cannot_get_better_is_dead_at_once(queue: SqliteQueue) -> None:
+async def test_what_cannot_get_better_is_dead_at_once(queue: JobQueue) -> None:
     calls: list[Job] = []
     (job_id,) = await queue.submit([order()])
     async with working(queue, failing(Dead("no image"), calls)):
@@ -122,7 +117,7 @@ async def test_what_cannot_get_better_is_dead_at_once(queue: SqliteQueue) -> Non
     assert (await queue.get(job_id)).reason == "no image"
 
 
-async def test_a_failing_farewell_keeps_no_job_alive(queue: SqliteQueue) -> None:
+async def test_a_failing_farewell_keeps_no_job_alive(queue: JobQueue) -> None:
     async def abandon(job: Job, reason: str) -> None:
         raise ValueError
 
@@ -131,7 +126,7 @@ async def test_a_failing_farewell_keeps_no_job_alive(queue: SqliteQueue) -> None
         await until(in_state(queue, State.DEAD))
 
 
-async def test_an_unexpected_error_is_tried_again_and_does_not_show(queue: SqliteQueue) -> None:
+async def test_an_unexpected_error_is_tried_again_and_does_not_show(queue: JobQueue) -> None:
     calls: list[Job] = []
     (job_id,) = await queue.submit([order()])
     async with working(queue, failing(ZeroDivisionError("secret"), calls)):
@@ -142,7 +137,7 @@ async def test_an_unexpected_error_is_tried_again_and_does_not_show(queue: Sqlit
     assert (await queue.get(job_id)).reason == "internal error"
 
 
-async def test_a_failing_listener_costs_nothing(queue: SqliteQueue) -> None:
+async def test_a_failing_listener_costs_nothing(queue: JobQueue) -> None:
     def listener(change: Change) -> None:
         raise ValueError
 
@@ -151,7 +146,7 @@ async def test_a_failing_listener_costs_nothing(queue: SqliteQueue) -> None:
         await until(in_state(queue, State.DONE))
 
 
-async def test_a_job_that_kills_its_workers_is_dead_in_the_end(queue: SqliteQueue) -> None:
+async def test_a_job_that_kills_its_workers_is_dead_in_the_end(queue: JobQueue) -> None:
     calls: list[Job] = []
     abandoned: list[str] = []
 
@@ -168,15 +163,15 @@ async def test_a_job_that_kills_its_workers_is_dead_in_the_end(queue: SqliteQueu
     assert (await queue.get(job_id)).reason == abandoned[0]
 
 
-async def test_a_job_submitted_here_is_begun_at_once(queue: SqliteQueue) -> None:
+async def test_a_job_submitted_here_is_begun_at_once(queue: JobQueue) -> None:
     async with working(queue, nothing, Pace(poll_s=LONG_S)):
         for count in range(1, 4):
             await queue.submit([order()])
             await until(in_state(queue, State.DONE, count))
 
 
-async def test_a_job_submitted_elsewhere_is_found(queue: SqliteQueue, path: Path) -> None:
-    elsewhere = await SqliteQueue.open(path)
+async def test_a_job_submitted_elsewhere_is_found(queue: JobQueue, opener: Opener) -> None:
+    elsewhere = await opener()
     async with working(queue, nothing):
         await until(in_state(queue, State.DONE, 0))
         await elsewhere.submit([order()])
@@ -184,8 +179,8 @@ async def test_a_job_submitted_elsewhere_is_found(queue: SqliteQueue, path: Path
     await elsewhere.close()
 
 
-async def test_two_workers_share_the_jobs(queue: SqliteQueue, path: Path) -> None:
-    elsewhere = await SqliteQueue.open(path)
+async def test_two_workers_share_the_jobs(queue: JobQueue, opener: Opener) -> None:
+    elsewhere = await opener()
     done: list[str] = []
 
     async def perform(job: Job) -> None:
@@ -199,7 +194,7 @@ async def test_two_workers_share_the_jobs(queue: SqliteQueue, path: Path) -> Non
     await elsewhere.close()
 
 
-async def test_no_more_at_once_than_allowed(queue: SqliteQueue) -> None:
+async def test_no_more_at_once_than_allowed(queue: JobQueue) -> None:
     busy: list[str] = []
     most: dict[str, int] = {}
 
@@ -220,8 +215,8 @@ async def test_no_more_at_once_than_allowed(queue: SqliteQueue) -> None:
     assert most["all"] == 5
 
 
-async def test_a_long_job_keeps_its_lease(queue: SqliteQueue, path: Path) -> None:
-    elsewhere = await SqliteQueue.open(path)
+async def test_a_long_job_keeps_its_lease(queue: JobQueue, opener: Opener) -> None:
+    elsewhere = await opener()
     begun: list[str] = []
 
     async def perform(job: Job) -> None:
@@ -236,7 +231,7 @@ async def test_a_long_job_keeps_its_lease(queue: SqliteQueue, path: Path) -> Non
     await elsewhere.close()
 
 
-async def test_cancelling_ends_a_running_job(queue: SqliteQueue) -> None:
+async def test_cancelling_ends_a_running_job(queue: JobQueue) -> None:
     ended: list[str] = []
     changes: list[Change] = []
 
@@ -263,7 +258,7 @@ async def _holds(condition: Callable[[], bool]) -> bool:
 
 
 async def test_a_worker_that_has_lost_its_lease_ends_the_job_and_leaves_it_alone(
-    queue: SqliteQueue, path: Path
+    queue: JobQueue, opener: Opener
 ) -> None:
     ended: list[str] = []
 
@@ -276,7 +271,7 @@ async def test_a_worker_that_has_lost_its_lease_ends_the_job_and_leaves_it_alone
     (job_id,) = await queue.submit([order()])
     async with working(queue, perform, Pace(lease_s=3, poll_s=LONG_S)):
         await until(in_state(queue, State.RUNNING))
-        _expire_leases(path)
+        await queue.extend([held(await queue.get(job_id))], 0)  # as if the machine had slept
         other = await lease_one(queue, worker="other")
         assert other.id == job_id
         await until(lambda: _holds(lambda: ended == [job_id]))
@@ -284,15 +279,7 @@ async def test_a_worker_that_has_lost_its_lease_ends_the_job_and_leaves_it_alone
     await queue.finish(held(other))
 
 
-def _expire_leases(path: Path) -> None:
-    """As if the machine had slept."""
-    connection = sqlite3.connect(path, timeout=30)
-    connection.execute("UPDATE jobs SET expires = 0 WHERE state = 'running'")
-    connection.commit()
-    connection.close()
-
-
-async def test_a_graceful_stop_finishes_what_runs_and_begins_nothing(queue: SqliteQueue) -> None:
+async def test_a_graceful_stop_finishes_what_runs_and_begins_nothing(queue: JobQueue) -> None:
     go_on = asyncio.Event()
 
     async def perform(job: Job) -> None:
@@ -312,7 +299,7 @@ async def test_a_graceful_stop_finishes_what_runs_and_begins_nothing(queue: Sqli
 
 
 async def test_what_was_leased_but_not_begun_goes_back(
-    queue: SqliteQueue, monkeypatch: pytest.MonkeyPatch
+    queue: JobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[Job] = []
     ids = await queue.submit([order(str(n)) for n in range(3)])
@@ -333,7 +320,7 @@ async def test_what_was_leased_but_not_begun_goes_back(
     ] * 3
 
 
-async def test_a_cancelled_worker_gives_its_jobs_back_at_once(queue: SqliteQueue) -> None:
+async def test_a_cancelled_worker_gives_its_jobs_back_at_once(queue: JobQueue) -> None:
     async def perform(job: Job) -> None:
         await asyncio.Event().wait()
 
@@ -348,7 +335,7 @@ async def test_a_cancelled_worker_gives_its_jobs_back_at_once(queue: SqliteQueue
     ] * 3
 
 
-async def test_a_full_disk_delays_jobs_and_loses_none(queue: SqliteQueue) -> None:
+async def test_a_full_disk_delays_jobs_and_loses_none(tmp_path: Path) -> None:
     """The database refuses every change for a while, in the middle of the work."""
     refuse = asyncio.Event()
     begun: list[str] = []
@@ -358,6 +345,7 @@ async def test_a_full_disk_delays_jobs_and_loses_none(queue: SqliteQueue) -> Non
         refuse.set()
         queue._writing.execute("PRAGMA query_only=1")
 
+    queue = await SqliteQueue.open(tmp_path / "jobs.db")
     await queue.submit([order("a"), order("b"), order("c")])
     async with working(queue, perform, Pace(poll_s=0.05, concurrency=1, per_host=1)):
         for _ in range(3):
@@ -369,6 +357,7 @@ async def test_a_full_disk_delays_jobs_and_loses_none(queue: SqliteQueue) -> Non
         await until(in_state(queue, State.DONE, 3))
     assert len(begun) == len(set(begun)) == 3
     assert (await queue.counts())[State.WAITING] == 0
+    await queue.close()
 
 
 @given(
@@ -388,7 +377,7 @@ def test_delays_differ() -> None:
     assert len({Pace().delay_s(3) for _ in range(20)}) > 10
 
 
-async def test_a_waiting_worker_hardly_uses_the_processor(queue: SqliteQueue) -> None:
+async def test_a_waiting_worker_hardly_uses_the_processor(queue: JobQueue) -> None:
     async with working(queue, nothing, Pace()):
         await asyncio.sleep(0.5)
         before, used = time.monotonic(), time.process_time()

@@ -62,12 +62,24 @@ class NamedImage:
 Facts = tuple[tuple[str, str], ...]
 
 
+class Standing(Protocol):
+    """A small answer that is kept in memory, and may answer equal requests until something changes."""
+
+    def body(self) -> bytes | None:
+        """Its body, one more use of it; None when it does not hold any more."""
+        ...
+
+    def answer(self) -> "Answer | None":
+        """All of it, as of now; None when it does not hold any more."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What is made of a request. `facts` are names and values that travel with the body.
 
     `etag`: strong entity tag of the body, with its quotes. `modified`: Unix time of the last change of what
-    is stored. None: not known; the server looks at the body then.
+    is stored. None: not known; the server looks at the body then. `standing`: where it was kept.
     """
 
     body: Blob
@@ -77,6 +89,7 @@ class Answer:
     facts: Facts = ()
     etag: str | None = None
     modified: float | None = None
+    standing: Standing | None = None
 
 
 class MemoryBudget:
@@ -228,6 +241,11 @@ class Endpoint:
     varies_by: tuple[str, ...] = ()
     cache: AnswerCache | None = None
     told_of_changes: tuple[Epochs, ...] = ()
+
+    @property
+    def heeds_headers(self) -> bool:
+        """Whether requests of the same method and URL may be answered differently, or refused."""
+        return bool(self.validators or self.varies_by or self.cross_origin)
 
 
 class CrossOrigin(Protocol):

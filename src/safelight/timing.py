@@ -219,6 +219,11 @@ def listen(listener: Listener) -> Finish:
     return stop
 
 
+def anybody_listens() -> bool:
+    """Whether every task is to be reported."""
+    return bool(_listeners)
+
+
 def _begin(span: Span) -> list[Finish]:
     """Tell the listeners."""
     return [listener(span) for listener in _listeners]

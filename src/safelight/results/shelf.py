@@ -67,6 +67,11 @@ class Shelf:
         self._memory.drop(key)
         return None
 
+    def at_hand(self, key: Key, url: int) -> Entry | None:
+        """The valid answer under `key` if it is in memory."""
+        entry = self._memory.get(key)
+        return entry if entry is not None and self.is_valid(entry, url) else None
+
     def is_valid(self, entry: Entry, url: int) -> bool:
         """Whether nothing has changed that `entry` depends on. `url`: the slot of the URL asked for."""
         head, epochs = entry.head, self.epochs

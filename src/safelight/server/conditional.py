@@ -49,13 +49,18 @@ async def conditional_answer(method: str, headers: Mapping[str, str], answer: An
         return answer
     status = precondition_status(headers, answer.etag or "", answer.modified)
     if status == _NOT_MODIFIED:
-        facts = tuple(fact for fact in answer.facts if fact[0].lower() in _FOR_CACHES)
-        return replace(answer, body=EMPTY, status=_NOT_MODIFIED, facts=facts)
+        return not_modified(answer)
     if status == _PRECONDITION_FAILED:
         return text_answer("precondition failed", _PRECONDITION_FAILED)
     if method == "GET" and "range" in headers and _may_be_partial(headers.get("if-range"), answer):
         return _partial(answer, headers["range"])
     return answer
+
+
+def not_modified(answer: Answer) -> Answer:
+    """What tells a client that it has `answer` already (section 15.4.5)."""
+    facts = tuple(fact for fact in answer.facts if fact[0].lower() in _FOR_CACHES)
+    return replace(answer, body=EMPTY, status=_NOT_MODIFIED, facts=facts)
 
 
 # Validators

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from safelight.model import Answer, Facts, Request
+from safelight.model import Answer, Facts, Request, Standing
 from safelight.server.answer import encoded
 from safelight.server.asgi import Header, Receive, Scope, Send
 from safelight.server.body import has_body
@@ -16,6 +16,7 @@ class Exchange:
     """A request, the way to its body and the way back. `raw_path` and `raw_query` are undecoded.
 
     `told`: headers of its answer, whatever that will be. `explain`: what the client is told when it fails.
+    `standing`: what answers every request like it.
     """
 
     __slots__ = (
@@ -28,6 +29,7 @@ class Exchange:
         "receive",
         "scope",
         "send",
+        "standing",
         "told",
     )
 
@@ -41,6 +43,7 @@ class Exchange:
         self.headers = _headers(scope)
         self.body_read = False
         self.told: tuple[Header, ...] = ()
+        self.standing: Standing | None = None
         self.explain: Callable[[Exception], Answer] = error_answer
 
     def __str__(self) -> str:

@@ -39,7 +39,10 @@ class StoreService:
             return preflight_answer(self._api, exchange, request)
         endpoint, captures = found
         exchange.tell(always_told(endpoint, request))
-        return await run(endpoint, captures, request, read_body, self._max_bytes)
+        answer = await run(endpoint, captures, request, read_body, self._max_bytes)
+        if not endpoint.heeds_headers:
+            exchange.standing = answer.standing
+        return answer
 
     async def close(self) -> None:
         """Stop the engine, what works behind requests, and the connections to object stores."""

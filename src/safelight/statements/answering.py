@@ -10,11 +10,11 @@ from time import monotonic, time
 
 import structlog
 
-from safelight.blob import Blob
+from safelight.blob import Blob, MemoryBlob
 from safelight.errors import BadRequest, Busy, ImageError, SafelightError, StorageError, Timeout
 from safelight.etag import entity_tag
-from safelight.model import Answer, Compute, Counters, Facts, RequestState
-from safelight.results.entry import Entry, Head, checksum
+from safelight.model import Answer, Compute, Counters, Facts, RequestState, Standing
+from safelight.results.entry import IN_MEMORY_BYTES, Entry, Head, checksum
 from safelight.results.epochs import ALL, Epochs, place_slot, tag_slot, url_slot
 from safelight.results.memory import Key
 from safelight.results.shelf import Shelf, name_of
@@ -93,7 +93,7 @@ class KeptAnswers:
         age_s = _age_s(entry, now)
         if age_s <= freshness.max_age_s:
             self._note("hit", "total_result_cache_hits")
-            return _kept_answer(entry, age_s, self._ttl(age_s))
+            return self.shown(entry, age_s, _Standing(self, key, url))
         if age_s <= freshness.max_age_s + freshness.while_revalidate_s:
             self._renew_behind(key, url, state, compute)
             return self._old(entry, age_s, "REVALIDATING")
@@ -107,6 +107,18 @@ class KeptAnswers:
         for task in renewals:
             task.cancel()
         await asyncio.gather(*renewals, return_exceptions=True)
+
+    def fresh_at_hand(self, key: Key, url: int) -> tuple[Entry, float] | None:
+        """An answer in memory that may be served, and its age in seconds."""
+        entry = self._shelf.at_hand(key, url)
+        if entry is None:
+            return None
+        age_s = _age_s(entry, time())
+        return (entry, age_s) if age_s <= self._freshness.max_age_s else None
+
+    def shown(self, entry: Entry, age_s: float, standing: Standing | None = None) -> Answer:
+        """A fresh `entry` as an answer."""
+        return _kept_answer(entry, age_s, self._ttl(age_s), standing)
 
     def _ttl(self, age_s: float) -> str:
         """For `Cache-Status`: for how long an answer is fresh; nothing where only changes end that."""
@@ -174,7 +186,7 @@ class KeptAnswers:
     async def _keep(self, key: Key, answer: Answer, reading: "Reading", state: RequestState) -> "_Made":
         if answer.status != _OK or _forbids_keeping(answer):
             return _Made(answer, state, is_kept=False)
-        answer = await _validated(answer)
+        answer = await _validated(_held(answer))
         entry = Entry(self._head(key, answer, reading, state), answer.body)
         is_kept = reading.is_current() and await self._shelf.keep(key, entry)
         return _Made(answer, state, is_kept)
@@ -294,12 +306,29 @@ def _age_s(entry: Entry, now: float) -> float:
     return max(0.0, age_s) if age_s > -_CLOCK_SLACK_S else math.inf
 
 
-def _kept_answer(entry: Entry, age_s: float, shown: str) -> Answer:
+class _Standing:
+    """See `Standing`."""
+
+    def __init__(self, answers: KeptAnswers, key: Key, url: int) -> None:
+        self._answers = answers
+        self._key = key
+        self._url = url
+
+    def body(self) -> bytes | None:
+        found = self._answers.fresh_at_hand(self._key, self._url)
+        return None if found is None else found[0].body.read()
+
+    def answer(self) -> Answer | None:
+        found = self._answers.fresh_at_hand(self._key, self._url)
+        return None if found is None else self._answers.shown(*found)
+
+
+def _kept_answer(entry: Entry, age_s: float, shown: str, standing: Standing | None = None) -> Answer:
     """`shown`: what `Cache-Status` says after that it is a hit (RFC 9211)."""
-    return _answer(entry, (("Age", f"{age_s:.0f}"), ("Cache-Status", f"{_CACHE}; hit{shown}")))
+    return _answer(entry, (("Age", f"{int(age_s)}"), ("Cache-Status", f"{_CACHE}; hit{shown}")), standing)
 
 
-def _answer(entry: Entry, facts: Facts) -> Answer:
+def _answer(entry: Entry, facts: Facts, standing: Standing | None = None) -> Answer:
     head = entry.head
     return Answer(
         entry.body,
@@ -309,6 +338,7 @@ def _answer(entry: Entry, facts: Facts) -> Answer:
         head.facts + facts,
         head.etag,
         head.modified,
+        standing,
     )
 
 
@@ -319,6 +349,20 @@ def _with(answer: Answer, facts: Facts) -> Answer:
 def _forbids_keeping(answer: Answer) -> bool:
     """Whether its output says that no cache may keep it (RFC 9111, section 5.2.2.5)."""
     return "no-store" in (answer.cache_control or "").lower()
+
+
+def _held(answer: Answer) -> Answer:
+    """With a small body in memory: what is kept must not depend on a file that somebody may write to.
+
+    Raises: StorageError when that file became shorter.
+    """
+    body = answer.body
+    if body.size > IN_MEMORY_BYTES or body.fileno() is None:
+        return answer
+    data = body.read()
+    if len(data) < body.size:
+        raise StorageError("the file was cut short while it was read")
+    return replace(answer, body=MemoryBlob(data), modified=answer.modified or _file_time(body))
 
 
 async def _validated(answer: Answer) -> Answer:

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
-from safelight.cli.jobs import job_loader
+from safelight.cli.jobs.serve import job_loader
 from safelight.cli.launch.pid_file import is_running
 from safelight.cli.launch.rotating import Rotation
 from safelight.cli.launch.start import LogSettings, start

@@ -1,14 +1,12 @@
-"""`safelight jobs`: run the image job server."""
+"""The image job server, as `safelight jobs` and `imgserve` start it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-import click
+from typing import Any, NoReturn
 
 from safelight.api import read_config
-from safelight.cli.options import host_settings, option, process_settings, server_options, start_server
+from safelight.cli.options import host_settings, process_settings, start_server
 from safelight.config.load import Config
 from safelight.config.load import load as load_config
 from safelight.jobs.settings import job_settings
@@ -19,9 +17,6 @@ from safelight.server.process import Load, MakeApp
 from safelight.server.stats import Statistics
 from safelight.statements import REGISTRY
 
-DEFAULT_LISTENER = "127.0.0.1:8602"
-LEGACY_LISTENER = "0.0.0.0:8602"
-DEFAULT_DIRECTORY = Path("safelight-jobs")
 LEGACY_WARNING = (
     "legacy mode: jobs may read and write every file and every host that this server can reach, "
     "for everybody who can connect"
@@ -33,24 +28,11 @@ OPEN_WARNING = (
 NO_DESTINATIONS = "no destinations are allowed: name some in a 'jobs' block of the configuration"
 
 
-@click.command()
-@option("--config", type=click.Path(dir_okay=False, path_type=Path), help="Configuration with a jobs block.")
-@option("--legacy", is_flag=True, help="As open as imgserve was: any source, any destination, any file.")
-@option(
-    "--data",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=DEFAULT_DIRECTORY,
-    help="Directory that the queue is kept in.",
-)
-@server_options(f"{DEFAULT_LISTENER}, or {LEGACY_LISTENER} with --legacy")
-def command(config: Path | None, legacy: bool, data: Path, **options: Any) -> None:
-    """Fetch images from URLs, resize or rasterise them, deliver them to URLs.
-
-    Jobs are taken by POST at /jobs, or on any other path in the words of imgserve, and kept in a queue that
-    survives crashes. Without --config public addresses may be sources, and nothing may be a destination.
-    """
-    default = LEGACY_LISTENER if legacy else DEFAULT_LISTENER
-    listeners = tuple(map(absolute_listener, options["listen"] or (default,)))
+def serve(
+    config: Path | None, data: Path, addresses: Sequence[str], options: dict[str, Any], *, legacy: bool
+) -> NoReturn:
+    """Serve at `addresses`, with the queue below `data`. Raises: SafelightError; click.UsageError."""
+    listeners = tuple(map(absolute_listener, addresses))
     settings = host_settings(options)
     load = job_loader(
         config,

@@ -14,6 +14,7 @@ COMMANDS: dict[str, str] = {
     "check": "safelight.cli.check",
     "show": "safelight.cli.show",
     "request": "safelight.cli.request",
+    "cache": "safelight.cli.cache",
     "sign": "safelight.cli.sign",
     "statements": "safelight.cli.statements",
     "jobs": "safelight.cli.jobs",

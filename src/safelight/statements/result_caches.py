@@ -6,15 +6,20 @@ from pathlib import Path
 
 from safelight.config.load import Config
 from safelight.config.problem import Problem
+from safelight.config.spec import Statement
 from safelight.errors import ConfigError, StorageError
 from safelight.results.shelf import Shelf
 from safelight.statements.bucket import CachedObject
 from safelight.statements.cache import CacheStatement
+from safelight.statements.clients import S3
 from safelight.statements.endpoint import EndpointStatement, endpoints_of
 from safelight.statements.fingerprint import names_read, unpredictable
 from safelight.statements.match import Matchers
 from safelight.statements.output import LocationList
-from safelight.statements.source import SourceS3
+from safelight.statements.source import SourceFile, SourceS3
+from safelight.storage.base import Storage
+from safelight.storage.file import FileStorage
+from safelight.storage.s3.bucket import Client
 from safelight.template import Template
 
 CACHED_VERB = "get"
@@ -39,14 +44,49 @@ def shelves(config: Config) -> Mapping[str, Shelf]:
 def inspect_result_caches(config: Config, paths: Mapping[str, Template]) -> Iterator[Problem]:
     """Complaints about caches that cannot be used, or whose answers would be wrong."""
     taken = {
-        str(part.cache_root)
-        for endpoint in config.of(EndpointStatement)
-        for part in endpoint.all_parts()
-        if isinstance(part, CachedObject) and part.cache_root
+        str(part.cache_root) for part in _parts(config) if isinstance(part, CachedObject) and part.cache_root
     }
     for endpoint, cache in _users(config):
         for complaint in (*_misuse(endpoint, paths), *_unusable(cache.root, taken)):
             yield Problem(cache.tag.position, f"'cache': {complaint}")
+
+
+def places(config: Config, source: str) -> list[str]:
+    """What storages call a file, or `s3://bucket/key`, that sources of `config` read.
+
+    Raises: ConfigError when none of them can.
+    """
+    bucket, _, key = source.removeprefix("s3://").partition("/")
+    is_object = source.startswith("s3://")
+    storages = _buckets(config, bucket) if is_object else _roots(config)
+    found = [place for storage in storages if (place := _place(storage, key if is_object else source))]
+    if not found:
+        raise ConfigError(f"no source of the configuration reads '{source}'")
+    return list(dict.fromkeys(found))
+
+
+def _place(storage: Storage, key: str) -> str | None:
+    """`key`: of an object; or a path in the file system, None when that is not below the root."""
+    if not isinstance(storage, FileStorage):
+        return storage.place(key)
+    path = Path(os.path.normpath(Path(key).absolute()))
+    root = Path(os.path.normpath(storage.root))
+    return storage.place(str(path.relative_to(root))) if path.is_relative_to(root) else None
+
+
+def _roots(config: Config) -> list[Storage]:
+    sources = {part.root for part in _parts(config) if isinstance(part, SourceFile)}
+    return [FileStorage(Path(root)) for root in sorted(sources)]
+
+
+def _buckets(config: Config, name: str) -> list[Storage]:
+    used = {part.s3 for part in _parts(config) if isinstance(part, SourceS3) and part.bucket == name}
+    clients = [client for client in config.of(S3) if client.client_name in used]
+    return [Client(client.account()).bucket(name) for client in clients]
+
+
+def _parts(config: Config) -> Iterator[Statement]:
+    return (part for endpoint in config.of(EndpointStatement) for part in endpoint.all_parts())
 
 
 def _users(config: Config) -> Iterator[tuple[EndpointStatement, CacheStatement]]:

@@ -1,0 +1,124 @@
+"""`safelight cache`: look at kept answers and drop them, beside running servers."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from safelight.cli.check import lenient_option, load
+
+if TYPE_CHECKING:
+    from safelight.config.load import Config
+    from safelight.results.shelf import Shelf
+
+
+@click.group()
+def command() -> None:
+    """Look at the answers that `cache` statements keep, or drop them.
+
+    The servers that use them may run meanwhile, and see what was dropped at once.
+    """
+
+
+def _configuration_options(decorated: Callable[..., Any]) -> Callable[..., Any]:
+    """What says which caches are meant."""
+    file, directory = click.Path(path_type=Path), click.Path(file_okay=False, path_type=Path)
+    text = "Directory that relative roots are in, if the server has one."
+    options = (
+        click.option("--config", required=True, type=file, help="Configuration file of the servers."),
+        click.option("--data", type=directory, help=text),
+        lenient_option,
+    )
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated
+
+
+@command.command("stats")
+@_configuration_options
+def stats_command(config: Path, data: Path | None, lenient: bool) -> None:
+    """Say how many answers each cache holds.
+
+    Those count, too, that are too old or were dropped and whose place nothing has taken yet.
+    """
+    from safelight.statements.result_caches import bounds
+
+    declared = _loaded(config, data, lenient=lenient)
+    shelves = dict(_shelves(declared))
+    for root, max_bytes in bounds(declared).items():
+        answers, size = shelves[root].usage() if root in shelves else (0, 0)
+        click.echo(f"{root}: {answers} answers, {size} of {max_bytes} bytes")
+
+
+@command.command("purge")
+@_configuration_options
+@click.option("--url", "urls", multiple=True, help="Path of a URL, or a whole one; its query does not count.")
+@click.option(
+    "--source", "sources", multiple=True, help="File, or s3://BUCKET/KEY, that answers were made of."
+)
+@click.option("--tag", "tags", multiple=True, help="Tag of answers.")
+@click.option("--all", "everything", is_flag=True, help="Every answer.")
+def purge_command(
+    config: Path,
+    data: Path | None,
+    lenient: bool,
+    urls: tuple[str, ...],
+    sources: tuple[str, ...],
+    tags: tuple[str, ...],
+    everything: bool,
+) -> None:
+    """Drop answers in all caches of a configuration; each option may be given several times.
+
+    \b
+      safelight cache purge --config api.sdl --url /thumbnail/cat.jpg
+      safelight cache purge --config api.sdl --source images/cat.jpg
+      safelight cache purge --config api.sdl --tag album-7 --tag album-8
+    """
+    if not (urls or sources or tags or everything):
+        raise click.UsageError("nothing to drop: use --url, --source, --tag or --all")
+    declared = _loaded(config, data, lenient=lenient)
+    slots = [*_slots(declared, urls, sources, tags)]
+    for root, shelf in _shelves(declared):
+        for slot in slots:
+            shelf.epochs.mark(slot)
+        removed = f"{shelf.clear()} answers removed" if everything else "purged"
+        click.echo(f"{root}: {removed}")
+
+
+def _loaded(file: Path, data: Path | None, *, lenient: bool) -> "Config":
+    """The configuration; relative roots refer to the working directory from now on."""
+    from safelight.errors import ConfigError
+
+    declared = load(file, lenient=lenient)
+    if data is not None:
+        try:
+            os.chdir(data)
+        except OSError as error:
+            raise ConfigError(f"cannot use the directory '{data}': {error.strerror}") from error
+    return declared
+
+
+def _shelves(config: "Config") -> "Iterator[tuple[str, Shelf]]":
+    """The caches that are there; none is made, or it might belong to the wrong user. Raises: StorageError."""
+    from safelight.results.epochs import FILE_NAME
+    from safelight.results.shelf import Shelf
+    from safelight.statements.result_caches import bounds
+
+    for root, max_bytes in bounds(config).items():
+        if (Path(root) / FILE_NAME).exists():
+            yield root, Shelf(Path(root), max_bytes)
+
+
+def _slots(
+    config: "Config", urls: tuple[str, ...], sources: tuple[str, ...], tags: tuple[str, ...]
+) -> Iterator[int]:
+    """What is to be dropped. Raises: ConfigError for something that no source reads; BadRequest."""
+    from safelight.results.epochs import place_slot, tag_slot, url_slot
+    from safelight.statements.purge import path_of_url
+    from safelight.statements.result_caches import places
+
+    yield from (url_slot(path_of_url(url)) for url in urls)
+    yield from (tag_slot(tag) for tag in tags)
+    yield from (place_slot(place) for source in sources for place in places(config, source))

@@ -1,7 +1,8 @@
-"""The job queue on SQLite: what a submission costs, jobs per second, memory, and a worker that waits.
+"""The job queue on SQLite : what a submission costs, jobs per second, memory, and a worker that waits.
 
 Rounds take turns at a bare insert (one row of the same bytes, one fsync), a submission to an empty queue and
 one to a queue with a backlog: the disk's moods hit all three. Read the ratios, and use a real disk.
+`jobs_postgres.py` does the same for PostgreSQL.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from statistics import median
 
 from machine import Moment
 
+from safelight.jobs.queue import JobQueue
 from safelight.jobs.record import Delivery, Job, Order, Output, State, encode_order
 from safelight.jobs.sqlite import SqliteQueue
 from safelight.jobs.worker import Pace, Worker
@@ -111,14 +113,16 @@ def verdict(reached: float, goal: float) -> str:
     return f"{'met' if reached <= goal else 'MISSED'}: at most {goal}"
 
 
-async def fill(queue: SqliteQueue, numbers: Numbers) -> None:
+async def fill(queue: JobQueue, numbers: Numbers) -> None:
     begun = time.perf_counter()
     for _ in range(0, BACKLOG, 1000):
         await queue.submit(numbers.take(1000))
     print(f"| submissions of 1,000 jobs each | {BACKLOG / (time.perf_counter() - begun):,.0f} jobs/s | |")
 
 
-async def submit_together(queue: SqliteQueue, numbers: Numbers) -> None:
+async def submit_together(queue: JobQueue, numbers: Numbers) -> float:
+    """Each client waits for its job before it submits the next one. Jobs a second."""
+
     async def submitter() -> None:
         for _ in range(DONE // SUBMITTERS):
             await queue.submit(numbers.take(1))
@@ -127,10 +131,11 @@ async def submit_together(queue: SqliteQueue, numbers: Numbers) -> None:
     await asyncio.gather(*(submitter() for _ in range(SUBMITTERS)))
     rate = DONE // SUBMITTERS * SUBMITTERS / (time.perf_counter() - begun)
     print(f"| submissions of one job, {SUBMITTERS} clients | {rate:,.0f} jobs/s | |", flush=True)
+    return rate
 
 
-async def do_jobs(queue: SqliteQueue, concurrency: int) -> None:
-    """Lease and finish; the jobs themselves cost nothing."""
+async def do_jobs(queue: JobQueue, concurrency: int) -> float:
+    """Lease and finish; the jobs themselves cost nothing. Jobs a second."""
     done = 0
     enough = asyncio.Event()
 
@@ -148,6 +153,7 @@ async def do_jobs(queue: SqliteQueue, concurrency: int) -> None:
     worker.stop()
     await running
     print(f"| lease and finish, {concurrency} at once | {rate:,.0f} jobs/s | |", flush=True)
+    return rate
 
 
 async def idle(directory: Path) -> None:

@@ -25,6 +25,7 @@ from photographs import Photograph, gather
 from PIL import Image as PillowImage
 from scoring import decode, judge, resize
 
+from safelight.engine.launcher import SET_ALWAYS
 from safelight.image import pipeline
 from safelight.image.result import Thumbnail
 from safelight.image.settings import ImageSettings
@@ -106,9 +107,12 @@ class Sample:
     size: int
 
 
-def prepare() -> None:
-    """Set libvips up as a worker does."""
-    pipeline.warm_up(ImageSettings())
+def image_workers(count: int) -> ProcessPoolExecutor:
+    """Processes with libraries that are set up as in image workers of the server: they may not use threads."""
+    os.environ.update(SET_ALWAYS)
+    return ProcessPoolExecutor(
+        count, get_context("spawn"), initializer=pipeline.warm_up, initargs=(ImageSettings(),)
+    )
 
 
 def score(photo: Photograph, side: int, program: Path | None) -> list[Sample]:
@@ -368,18 +372,18 @@ def main() -> None:
     given = arguments()
     photos = gather(given.photos)
     print(*photos, sep="\n", end="\n\n")
-    os.environ["VIPS_CONCURRENCY"] = "1"
-    prepare()
-    ratios = time_all(photos, given.sides, given.rounds)
-    with ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=prepare) as workers:
+    with image_workers(1) as alone:
+        ratios = alone.submit(time_all, photos, given.sides, given.rounds).result()
+        trimmings = alone.submit(
+            trim_all, photos, given.sides, "balanced", given.program, given.rounds
+        ).result()
+    with image_workers(len(os.sched_getaffinity(0))) as workers:
         samples = score_all(photos, given.sides, given.program, workers)
     report = Report(samples, ratios, given.sides)
     print(f"Scores by SSIMULACRA2; quality {QUALITY}; CPU time as a ratio to {PLAIN}.\n")
     report.show()
     print(f"Balanced, of progressive files whose sides are {SHRINK} times as long and more.\n")
-    goals = report.goals() + show_trimmings(
-        trim_all(photos, given.sides, "balanced", given.program, given.rounds)
-    )
+    goals = report.goals() + show_trimmings(trimmings)
     show_table(["goal", "reached", "bound", ""], [goal.row() for goal in goals])
     if any(photo.is_enlarged for photo in photos):
         print("The photographs are ENLARGED: goals are set for those of cameras.")

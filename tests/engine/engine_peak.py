@@ -1,5 +1,6 @@
-"""Standard input made into what the argument says, in a process of its own: predicted and real peak memory.
+"""Predicted and real peak memory of one request, in a process of its own.
 
+Standard input is made into what the first argument says, by the policy that the second one names.
 Prints both in bytes, without the input: here it is in memory of its own, in a pool in shared memory.
 """
 
@@ -11,10 +12,11 @@ from safelight.image.cost import NotGranted
 from safelight.image.pipeline import thumbnail, warm_up
 from safelight.image.settings import ImageSettings
 from safelight.image.spec import ThumbnailSpec
+from safelight.image.speed import Speed
 
 
 def main() -> None:
-    settings = ImageSettings()
+    settings = ImageSettings(speed=Speed(sys.argv[2]))
     warm_up(settings)
     data = sys.stdin.buffer.read()
     specs = [ThumbnailSpec.parse(text) for text in sys.argv[1].split("/")]

@@ -1,5 +1,7 @@
 """Logical operations of a request, for the statistics (reference section 9)."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from image_makers import DEFAULTS, alpha_a, flat, photo_p, png
@@ -71,7 +73,7 @@ def test_downsampling_counts_although_it_is_part_of_resizing() -> None:
     large = flat(800, 800, (1, 2, 3))
     sampled = {"downsampled": 1, "created_sample": 1, "created_resize": 1}
     assert counts(large, "fit,100,100,png") == ONE | sampled
-    assert counts(large, "fit,100,100,png", settings=ImageSettings(downsample=False)) == ONE | {
+    assert counts(large, "fit,100,100,png", settings=replace(DEFAULTS, downsample=False)) == ONE | {
         "created_resize": 1
     }
     assert counts(large, "fit,input,input,png") == ONE

@@ -3,6 +3,7 @@
 import struct
 import warnings
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_makers import (
     DATA,
+    DEFAULTS,
     array,
     distance,
     error_of,
@@ -34,7 +36,6 @@ from safelight.image.formats import INPUT_FORMATS, sniff
 from safelight.image.identify import identify
 from safelight.image.pipeline import thumbnail
 from safelight.image.result import ImageInfo
-from safelight.image.settings import ImageSettings
 from safelight.image.spec import ThumbnailSpec
 
 NO_DECODER = "unsupported media type: no decode delegate for this image format"
@@ -74,7 +75,7 @@ def test_every_kind_of_buffer(name: str, kind: type) -> None:
 @pytest.mark.covers("t015")
 @pytest.mark.parametrize("name", MIME_TYPES)
 def test_identify_every_format(name: str) -> None:
-    assert identify(FILES[name], ImageSettings()) == ImageInfo(MIME_TYPES[name], 120, 80)
+    assert identify(FILES[name], DEFAULTS) == ImageInfo(MIME_TYPES[name], 120, 80)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -115,7 +116,7 @@ def test_any_beginning_is_refused_cleanly(name: str, junk: bytes, kept: int) -> 
 @pytest.mark.parametrize("data", [b"", bytearray(), memoryview(b"")])
 def test_empty(data: bytes) -> None:
     with pytest.raises(UnsupportedMedia, match=r"^unsupported media type: zero-length blob not permitted"):
-        identify(data, ImageSettings())
+        identify(data, DEFAULTS)
     assert error_of(data, "fit,1,1,png").message.startswith("unsupported media type: zero-length blob")
 
 
@@ -219,7 +220,7 @@ def test_first_frame_only(name: str) -> None:
 
 @pytest.mark.covers("t016")
 def test_identify_a_huge_jpeg() -> None:
-    assert identify(large_l(), ImageSettings()) == ImageInfo("image/jpeg", 9911, 14000)
+    assert identify(large_l(), DEFAULTS) == ImageInfo("image/jpeg", 9911, 14000)
 
 
 @pytest.mark.covers("t115", "t116")
@@ -232,17 +233,17 @@ def test_shrink_on_load_lets_large_inputs_in() -> None:
 
 @pytest.mark.covers("t118", "t119")
 def test_without_optimization_the_large_input_is_refused() -> None:
-    full = ImageSettings(shrink_on_load=False)
+    full = replace(DEFAULTS, shrink_on_load=False)
     assert error_of(large_l(), "crop,16,16,png", full).message == EXHAUSTED
     spec = "fit,128,128,png!rectangle,0,0,0.5,0.5"
-    for changed in (full, ImageSettings(downsample=False)):
+    for changed in (full, replace(DEFAULTS, downsample=False)):
         assert size(photo_p(), spec, changed) == size(photo_p(), spec)
 
 
 @pytest.mark.covers("t114")
 def test_outputs_beyond_the_limit() -> None:
     specs = [ThumbnailSpec.parse(spec) for spec in ("crop,16,16,png", "crop,16000,16000,png", "fit,9,9,png")]
-    good, bad, also_good = thumbnail(photo_p(), specs, ImageSettings()).outputs
+    good, bad, also_good = thumbnail(photo_p(), specs, DEFAULTS).outputs
     assert isinstance(bad, TooLarge)
     assert bad.message == EXHAUSTED
     assert not isinstance(good, SafelightError)
@@ -262,7 +263,7 @@ def test_sides_that_the_format_cannot_state() -> None:
 
 
 def test_the_limit_counts_what_is_decoded() -> None:
-    small = ImageSettings(max_pixels=60_000)
+    small = replace(DEFAULTS, max_pixels=60_000)
     assert isinstance(error_of(photo_p(), "fit,400,400,png", small), TooLarge)
     assert size(photo_p(), "fit,64,64,png", small) == (45, 64)
 
@@ -301,7 +302,7 @@ def test_psd() -> None:
     header = b"8BPS\0\x01" + b"\0" * 6 + b"\0\x03" + b"\0\0\0\x04" + b"\0\0\0\x05" + b"\0\x08\0\x03"
     planes = b"\x10" * 20 + b"\x20" * 20 + b"\x30" * 20
     data = header + b"\0" * 12 + b"\0\0" + planes
-    assert identify(data, ImageSettings()) == ImageInfo("image/vnd.adobe.photoshop", 5, 4)
+    assert identify(data, DEFAULTS) == ImageInfo("image/vnd.adobe.photoshop", 5, 4)
     assert (pixels(data, "limit,9,9,input") == (0x10, 0x20, 0x30)).all()
 
 

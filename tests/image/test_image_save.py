@@ -1,9 +1,12 @@
 """Encoders: reference 7.2, 11, 6.4 and the decisions about defaults."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from image_makers import (
     DATA,
+    DEFAULTS,
     alpha_a,
     array,
     distance,
@@ -28,8 +31,8 @@ from safelight.image.formats import OUTPUT_FORMATS
 from safelight.image.settings import ImageSettings
 
 
-def length(spec: str, settings: ImageSettings | None = None) -> int:
-    return len(make_one(photo_p(), spec, settings or ImageSettings()).data)
+def length(spec: str, settings: ImageSettings = DEFAULTS) -> int:
+    return len(make_one(photo_p(), spec, settings).data)
 
 
 @pytest.mark.covers("t092")
@@ -81,7 +84,9 @@ def test_default_jpeg_quality_is_85() -> None:
     default = length("fit,128,128,jpeg")
     assert length("fit,128,128,jpeg,quality:84") < default == length("fit,128,128,jpeg,quality:85")
     assert length("fit,128,128,jpeg,quality:86") > default
-    assert length("fit,128,128,jpeg", ImageSettings(jpeg_quality=50)) == length("fit,128,128,jpeg,quality:50")
+    assert length("fit,128,128,jpeg", replace(DEFAULTS, jpeg_quality=50)) == length(
+        "fit,128,128,jpeg,quality:50"
+    )
 
 
 @pytest.mark.covers("t084")
@@ -106,7 +111,7 @@ def test_png_quality_digits() -> None:
 
 @pytest.mark.covers("t087")
 def test_png_default_can_be_95() -> None:
-    drop_in = ImageSettings(png_quality=95)
+    drop_in = replace(DEFAULTS, png_quality=95)
     assert length("fit,128,128,png", drop_in) == length("fit,128,128,png,quality:95")
     assert length("fit,128,128,png") != length("fit,128,128,png,quality:95")
 
@@ -312,7 +317,7 @@ def test_useless_profiles_are_ignored(profile: bytes) -> None:
 
 @pytest.mark.covers("t103")
 def test_orientation_can_be_left_alone() -> None:
-    stored = ImageSettings(auto_orient=False)
+    stored = replace(DEFAULTS, auto_orient=False)
     assert pixels(oriented(6), "limit,99,99,png", stored).shape == (64, 48, 3)
     output = make_one(oriented(6), "limit,99,99,jpeg", stored).data
     assert 0x0112 not in pillow(output).getexif()

@@ -155,6 +155,7 @@ def host_settings(options: dict[str, Any]) -> HostSettings:
             speed=Speed(options["speed"]),
             auto_orient=not options["no_auto_orient"],
             plugins=plugins,
+            deadline_s=options["transform_timeout"],
         ),
         options["transform_timeout"],
         options.get("thumbnailer", EMBEDDED),

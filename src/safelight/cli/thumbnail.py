@@ -92,7 +92,9 @@ class EngineOptions:
         configure_log(logging.CRITICAL)
         return create_engine(
             self.jobs,
-            ImageSettings(speed=self.speed, auto_orient=self.auto_orient),
+            ImageSettings(
+                speed=self.speed, auto_orient=self.auto_orient, deadline_s=self.transform_timeout_s
+            ),
             max_bytes=self.max_bytes,
             transform_timeout_s=self.transform_timeout_s,
         )

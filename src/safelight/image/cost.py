@@ -23,7 +23,7 @@ memory shared with the server and in the server.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import cos, radians, sin
 
 from safelight.image.geometry import Size, rotated_bounds
@@ -50,7 +50,8 @@ _COEFFICIENT_BYTES = 2
 _CMYK_BYTES = 12
 _ENCODING_BYTES = {"JPEG": 8, "PNG": 12, "WEBP": 8, "GIF": 16, "TIFF": 9, "AVIF": 23}
 _FINE_JPEG_BYTES = 15
-_FINE_JPEG_QUALITY = 90
+_LIGHT_BYTES = 4  # of a sample
+_LIGHT_ROWS, _LIGHT_COPIES = 64, 3  # of the output, and of each of its samples
 
 
 class NotGranted(Exception):
@@ -76,6 +77,11 @@ class Decoding:
     line_factor: float = 1
     is_cmyk: bool = False
 
+    def whole(self, picture_bytes: int) -> "Decoding":
+        """The same, but all of the picture at once, unless in the end it has to come in lines."""
+        held_bytes = self.held_bytes + max(picture_bytes, self.line_bytes)
+        return replace(self, held_bytes=held_bytes, line_factor=0)
+
     @property
     def line_bytes(self) -> int:
         """Lines on their way through the resizer: a bounded number, of the width decoded."""
@@ -87,17 +93,21 @@ class Decoding:
 class Making:
     """What is to be made of a decoded picture: it is resized to `target`, edited, and becomes `final`.
 
-    `format_name` None: it will not be encoded. `quality` None: the default. `edit_bytes`: what the edits
-    take, 0 without any. `is_streamed`: pixels are encoded as they come. `is_turned`: it is put upright.
+    `format_name` None: it will not be encoded. `is_fine`: a JPEG with all of its colour, or progressive.
+    `edit_bytes`: what the edits take, 0 without any. `light_bytes`: what resizing takes in linear light.
+    `is_streamed`: pixels are encoded as they come. `is_turned`: it is put upright. `converted`: the size at
+    which inks become colours.
     """
 
     target: Size
     final: Size
     format_name: str | None
-    quality: int | None
+    is_fine: bool
     edit_bytes: int
+    light_bytes: int
     is_streamed: bool
     is_turned: bool
+    converted: Size
 
 
 def pixels(size: Size) -> int:
@@ -171,7 +181,8 @@ def _making_bytes(making: Making, decoding: Decoding) -> int:
     return (
         (making.edit_bytes or (0 if making.is_streamed else PIXEL_BYTES * target))
         + (PIXEL_BYTES * target if making.is_turned else 0)
-        + (_CMYK_BYTES * target if decoding.is_cmyk else 0)
+        + (_CMYK_BYTES * pixels(making.converted) if decoding.is_cmyk else 0)
+        + making.light_bytes
         + _encoding_bytes(making) * pixels(making.final)
     )
 
@@ -180,10 +191,13 @@ def _encoding_bytes(making: Making) -> int:
     """Per pixel of the output."""
     if making.format_name is None:
         return 0
-    is_fine = making.quality is not None and making.quality >= _FINE_JPEG_QUALITY
-    return (
-        _FINE_JPEG_BYTES if making.format_name == "JPEG" and is_fine else _ENCODING_BYTES[making.format_name]
-    )
+    return _FINE_JPEG_BYTES if making.is_fine else _ENCODING_BYTES[making.format_name]
+
+
+def of_light(decoded: Size, target: Size, rows: int) -> int:
+    """Resizing in linear light: `rows` of the input at a time, narrowed some rows of the output at a time."""
+    samples = rows * decoded.width + _LIGHT_ROWS * (decoded.width + _LIGHT_COPIES * target.width)
+    return PIXEL_BYTES * _LIGHT_BYTES * samples
 
 
 def of_edits(size: Size, edits: Sequence[Edit], max_pixels: int) -> tuple[Size, int]:

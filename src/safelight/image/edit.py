@@ -144,7 +144,7 @@ def _fit_target(image: Image, width: float, height: float) -> Plan:
 def _resized(image: Image, plan: Plan, context: Context) -> Image:
     check_pixels(*plan.size, context.tools.max_pixels)
     count_plan(plan, size_of(image), context.tools.counts)
-    return finish(scale(image, plan.size), plan, None)
+    return finish(scale(image, plan.size, is_linear=context.tools.is_linear), plan, None)
 
 
 # --- rotate

@@ -24,6 +24,7 @@ class JpegHeader:
 
     `coefficient_bytes`: for all coefficients, if they must be there before the first pixel: in progressive
     files, and where not all components are in the first scan; else 0. `is_cmyk`: four components.
+    `is_progressive`: told in several scans, each a little better.
     """
 
     width: int
@@ -31,6 +32,7 @@ class JpegHeader:
     orientation: int
     coefficient_bytes: int = 0
     is_cmyk: bool = False
+    is_progressive: bool = False
 
 
 def read_header(data: Buffer) -> JpegHeader | None:
@@ -77,7 +79,8 @@ def _header(marker: int, frame: memoryview, orientation: int, scanned: int) -> J
         kept = 0 if is_whole else coefficient_bytes(Size(width, height), factors)
     except ValueError:
         return None
-    return JpegHeader(width, height, orientation, kept, is_cmyk=frame[5] == _INKS)
+    is_cmyk, is_progressive = frame[5] == _INKS, marker in _PROGRESSIVE
+    return JpegHeader(width, height, orientation, kept, is_cmyk, is_progressive)
 
 
 def exif_orientation(block: bytes) -> int | None:

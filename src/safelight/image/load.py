@@ -9,18 +9,22 @@ import pyvips
 from pyvips import Image, Source
 
 from safelight.errors import TooLarge, UnsupportedMedia
-from safelight.image import cost, svg
+from safelight.image import cost, svg, turbo
 from safelight.image.cost import Decoding
 from safelight.image.formats import AVIF, EMPTY, JPEG, NO_DECODER, WEBP, Buffer, InputFormat, sniff
 from safelight.image.geometry import TOO_LARGE, Size, check_pixels
 from safelight.image.jpeg import MOST_COMPONENTS, read_header
 from safelight.image.pillow import PillowSource
-from safelight.image.resize import size_of
+from safelight.image.policy import Demand
+from safelight.image.profile import attach_profile, embedded_profile, needs_conversion
+from safelight.image.resize import Level, size_of, whole
+from safelight.image.scans import trimmed
 from safelight.image.settings import ImageSettings
 
 # Stop at missing data; forgive JPEGs oddities like stray bytes between segments, as every viewer does.
 _FAIL_ON = {"JPEG": "truncated"}
 _FAIL_ON_DEFAULT = "error"
+_COLOURS = 3
 
 
 def secure() -> None:
@@ -53,19 +57,19 @@ class Decoder(Protocol):
     size: Size
     orientation: int
     has_alpha: bool
-    clearance: int  # decode this many times the size that a resize will give
+    clearance: int  # decode this many times the size that a resize will give, unless the policy knows better
 
     @property
     def smallest(self) -> Size:
         """The least that decoding can give; more pixels than are allowed make the input useless."""
         ...
 
-    def weigh(self, need: Size) -> Decoding:
-        """What `decode(need)` would take, from the header and the figures measured in `cost`."""
+    def weigh(self, demand: Demand) -> Decoding:
+        """What `decode(demand)` would take, from the header and the figures measured in `cost`."""
         ...
 
-    def decode(self, need: Size) -> Image:
-        """A lazy image, at least `need` large on both sides unless the input is smaller; use it once.
+    def decode(self, demand: Demand) -> Level:
+        """A lazy image, as large as is needed on both sides unless the input is smaller; use it once.
 
         Raises: TooLarge, UnsupportedMedia.
         """
@@ -138,15 +142,15 @@ class _VipsDecoder:
     def smallest(self) -> Size:
         return self.size
 
-    def weigh(self, need: Size) -> Decoding:
+    def weigh(self, demand: Demand) -> Decoding:
         is_deep = self._image.format != "uchar"
         whole_bytes = 0
         if self._image.get_typeof("interlaced"):
             whole_bytes = self._image.bands * (1 + is_deep)
         return cost.of_decoding(self._format.name, self.size, self.size, whole_bytes, is_deep=is_deep)
 
-    def decode(self, need: Size) -> Image:
-        return self._checked(self._image)
+    def decode(self, demand: Demand) -> Level:
+        return whole(self._checked(self._image))
 
     def _open(self, **options: Any) -> Image:
         fail_on = _FAIL_ON.get(self._format.name, _FAIL_ON_DEFAULT)
@@ -172,12 +176,12 @@ class _ShrinkingDecoder(_VipsDecoder):
         self._shrink_on_load = settings.shrink_on_load
         super().__init__(data, format_, settings)
 
-    def decode(self, need: Size) -> Image:
-        factor = self._factor(need)
+    def decode(self, demand: Demand) -> Level:
+        factor = self._factor(demand.need)
         if factor == 1:
-            return self._checked(self._image)
+            return whole(self._checked(self._image))
         with decoding():
-            return self._checked(self._shrunk(factor))
+            return whole(self._checked(self._shrunk(factor)))
 
     def _factor(self, need: Size) -> int:
         """Largest factor that leaves at least `need`."""
@@ -202,17 +206,22 @@ class _ShrinkingDecoder(_VipsDecoder):
 
 
 class _JpegDecoder(_ShrinkingDecoder):
-    """libjpeg decodes at 1/2, 1/4 and 1/8; our own header parser saves opening the file twice."""
+    """libjpeg decodes at 1/2, 1/4 and 1/8; our own header parser saves opening the file twice.
+
+    What lies between these, 3/8 to 7/8, takes longer than the next larger one.
+    """
 
     shrinks = (2, 4, 8)
     rounds_up = True  # `resize.complete` gives back what libvips cuts off
 
     def __init__(self, data: Buffer, settings: ImageSettings) -> None:
         header = read_header(data)
+        self._data = data
         if header is None:
             super().__init__(data, JPEG, settings)
             self._coefficient_bytes = cost.coefficient_bytes(self.size, [(1, 1)] * MOST_COMPONENTS)
             self._is_cmyk = True  # for all we know
+            self._is_progressive = False
             return
         self._format = JPEG
         self._source = Source.new_from_memory(data)
@@ -223,19 +232,58 @@ class _JpegDecoder(_ShrinkingDecoder):
         self.has_alpha = False
         self._coefficient_bytes = header.coefficient_bytes
         self._is_cmyk = header.is_cmyk
+        self._is_progressive = header.is_progressive
 
     @property
     def smallest(self) -> Size:
         factor = self.shrinks[-1] if self._shrink_on_load else 1
         return Size(-(-self.size.width // factor), -(-self.size.height // factor))
 
-    def decode(self, need: Size) -> Image:
+    def decode(self, demand: Demand) -> Level:
+        factor = self._factor(demand.need)
         with decoding():
             # Checked again as opened: that parser and libjpeg may disagree about a malicious file.
-            return self._checked(self._open(shrink=self._factor(need)))
+            image = self._checked(self._open(shrink=factor))
+            if self._trims(demand) and not needs_conversion(image):
+                image = self._trimmed(image, factor)
+            if demand.policy.uses_turbo:
+                image = self._by_turbo(image, self._shrunk_size(demand.need)) or image
+        if demand.policy.is_reference:
+            return whole(image)
+        return Level(self.size.width / factor, self.size.height / factor, image)
 
-    def weigh(self, need: Size) -> Decoding:
-        return Decoding(self._shrunk_size(need), held_bytes=self._coefficient_bytes, is_cmyk=self._is_cmyk)
+    def weigh(self, demand: Demand) -> Decoding:
+        size = self._shrunk_size(demand.need)
+        copied_bytes = len(self._data) if self._trims(demand) else 0
+        streamed = Decoding(size, held_bytes=self._coefficient_bytes + copied_bytes, is_cmyk=self._is_cmyk)
+        is_whole = demand.policy.uses_turbo and turbo.suits(size, _COLOURS)
+        return streamed.whole(_COLOURS * cost.pixels(size)) if is_whole else streamed
+
+    def _trims(self, demand: Demand) -> bool:
+        """Whether scans that the largest output cannot show may be left out."""
+        across, down = (side / wanted for side, wanted in zip(self.size, demand.target, strict=True))
+        return self._is_progressive and min(across, down) >= demand.policy.trims_from
+
+    def _trimmed(self, image: Image, factor: int) -> Image:
+        data = trimmed(self._data)
+        if data is None:
+            return image
+        self._data, self._source = data, Source.new_from_memory(data)
+        return self._open(shrink=factor)
+
+    def _by_turbo(self, opened: Image, size: Size) -> Image | None:
+        """What libvips has opened, decoded without it; density and profile are the same."""
+        bands = opened.bands
+        if opened.interpretation == "cmyk" or not turbo.suits(size, bands):
+            return None
+        image = turbo.decode(self._data, size, bands)
+        if image is None:
+            return None
+        image = image.copy(xres=opened.xres, yres=opened.yres)
+        profile = embedded_profile(opened)
+        if profile is not None:
+            attach_profile(image, profile)
+        return image
 
     def _shrunk(self, factor: int) -> Image:
         return self._open(shrink=factor)
@@ -250,12 +298,12 @@ class _WebpDecoder(_ShrinkingDecoder):
         super().__init__(data, WEBP, settings)
         self._whole_bytes = cost.webp_whole_bytes(bytes(data[:21]))
 
-    def weigh(self, need: Size) -> Decoding:
-        return cost.of_decoding(WEBP.name, self._shrunk_size(need), self.size, self._whole_bytes)
+    def weigh(self, demand: Demand) -> Decoding:
+        return cost.of_decoding(WEBP.name, self._shrunk_size(demand.need), self.size, self._whole_bytes)
 
-    def decode(self, need: Size) -> Image:
+    def decode(self, demand: Demand) -> Level:
         check_pixels(*self.size, self._max_pixels)  # lossless files are decoded whole before they are scaled
-        return super().decode(need)
+        return super().decode(demand)
 
     def _shrunk(self, factor: int) -> Image:
         return self._open(scale=1 / factor)
@@ -289,16 +337,16 @@ class _SvgDecoder:
     def smallest(self) -> Size:
         return Size(1, 1)
 
-    def weigh(self, need: Size) -> Decoding:
-        scale = self._scale(need)
+    def weigh(self, demand: Demand) -> Decoding:
+        scale = self._scale(demand.need)
         size = Size(int(self.size.width * scale) + 1, int(self.size.height * scale) + 1)
         return cost.of_drawing(size, len(self._document), self._embedded_pixels)
 
-    def decode(self, need: Size) -> Image:
-        scale = self._scale(need)
+    def decode(self, demand: Demand) -> Level:
+        scale = self._scale(demand.need)
         check_pixels(self.size.width * scale, self.size.height * scale, self._settings.max_pixels)
         with decoding():
-            return self._open(scale)
+            return whole(self._open(scale))
 
     def _scale(self, need: Size) -> float:
         return max(need.width / self.size.width, need.height / self.size.height)
@@ -324,11 +372,11 @@ class _PillowDecoder:
     def smallest(self) -> Size:
         return self.size
 
-    def weigh(self, need: Size) -> Decoding:
+    def weigh(self, demand: Demand) -> Decoding:
         return cost.of_decoding_by_pillow(self._format.name, self.size, self._input_bytes)
 
-    def decode(self, need: Size) -> Image:
-        return self._source.decode()
+    def decode(self, demand: Demand) -> Level:
+        return whole(self._source.decode())
 
 
 def _orientation(image: Image) -> int:

@@ -24,10 +24,14 @@ DEFAULT_BACKGROUND = "white"
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What a transform may need besides its image: the limit for pixels produced, and where to count."""
+    """What a transform may need besides its image.
+
+    `max_pixels`: limit for pixels produced. `counts`: where to count. `is_linear`: resize in linear light.
+    """
 
     max_pixels: int
     counts: Counts
+    is_linear: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,7 +173,8 @@ class PluginImage:
     def _planned(self, plan: Plan) -> "PluginImage":
         check_pixels(*plan.size, self._tools.max_pixels)
         count_plan(plan, self._size, self._tools.counts)
-        return self._derived(finish(scale(self._vips, plan.size), plan, None))
+        scaled = scale(self._vips, plan.size, is_linear=self._tools.is_linear)
+        return self._derived(finish(scaled, plan, None))
 
     def sample(self, width: float, height: float | None = None) -> "PluginImage":
         """Nearest-neighbour sampling to width x height pixels; one number is a share of both sides."""

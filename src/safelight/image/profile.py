@@ -74,7 +74,7 @@ def to_rgb(image: Image) -> Image:
 
 def _from_cmyk(image: Image) -> Image:
     """Into memory, by Pillow: libvips would compute the tables of a profile for every image (50 ms)."""
-    profile = _profile(image) if _compatible(image) else None
+    profile = embedded_profile(image) if _compatible(image) else None
     transform = (profile and _cmyk_transform(profile)) or _cmyk_transform(_built_in_cmyk())
     image = image.copy_memory()
     size = (image.width, image.height)
@@ -128,19 +128,20 @@ def _transform(image: Image, **options: Any) -> Image:
     )
 
 
-def _profile(image: Image) -> bytes | None:
+def embedded_profile(image: Image) -> bytes | None:
+    """The ICC profile, if there is one."""
     value: Any = image.get(_FIELD) if image.get_typeof(_FIELD) else None
     return value if isinstance(value, bytes) else None
 
 
 def _compatible(image: Image) -> bool:
     """The embedded profile is for this kind of image."""
-    profile = _profile(image)
+    profile = embedded_profile(image)
     return profile is not None and profile[16:20] == _SPACES.get(_space(image))
 
 
 def _foreign_profile(image: Image) -> bool:
-    profile = _profile(image)
+    profile = embedded_profile(image)
     if profile is None or profile[16:20] != _SPACES.get(_space(image)):
         return False
     key = blake2b(profile, digest_size=16).digest()

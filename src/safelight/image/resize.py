@@ -1,14 +1,17 @@
 """Steps that move pixels without knowing about methods: scale, turn, cut, put on a background. All lazy."""
 
-from math import cos, radians, sin
+from math import ceil, cos, radians, sin
 from typing import NamedTuple
 
 from pyvips import Image, Interpolate
 
+from safelight.image import linear
 from safelight.image.colour import Colour
 from safelight.image.counts import Counts
 from safelight.image.geometry import Box, Plan, Size, check_pixels, rotated_bounds
 from safelight.image.profile import to_rgb
+
+_LEAST_REDUCTION = 0.75
 
 
 def size_of(image: Image) -> Size:
@@ -16,15 +19,20 @@ def size_of(image: Image) -> Size:
     return Size(image.width, image.height)
 
 
-def scale(image: Image, size: Size, have: tuple[float, float] | None = None) -> Image:
+def scale(
+    image: Image, size: Size, have: tuple[float, float] | None = None, *, is_linear: bool = False
+) -> Image:
     """Resize to exactly `size`, Lanczos3 on the samples as they are; bicubic for enlarging.
 
-    `have`: how many columns and rows hold the picture, if that is not all of them.
+    `have`: how many columns and rows hold the picture, if that is not all of them. `is_linear`: in linear
+    light, at once and into memory, unless it is only enlarged.
     Straight alpha is premultiplied meanwhile, so that hidden colours do not bleed.
     """
     have = have or size_of(image)
     if have == size:
         return image
+    if is_linear and (size.width < have[0] or size.height < have[1]):
+        return linear.resize(image, have, size)
     if not image.hasalpha():
         return _scale_bands(image, have, size)
     premultiplied = image.premultiply().cast("uchar").copy(interpretation=image.interpretation)
@@ -70,9 +78,14 @@ class Level(NamedTuple):
         """Has at least `need` on both sides."""
         return self.width >= need.width and self.height >= need.height
 
-    def scaled(self, size: Size) -> Image:
+    def scaled(self, size: Size, *, is_linear: bool = False) -> Image:
         """The picture at exactly `size`."""
-        return scale(self.image, size, (self.width, self.height))
+        return scale(self.image, size, (self.width, self.height), is_linear=is_linear)
+
+
+def whole(image: Image) -> Level:
+    """An image all of whose pixels hold the picture."""
+    return Level(*size_of(image), image)
 
 
 def box_shrink(image: Image, need: Size) -> Level:
@@ -83,6 +96,15 @@ def box_shrink(image: Image, need: Size) -> Level:
         return Level(*have, image.copy_memory())
     small = image.shrink(factor, factor, ceil=True).copy_memory()
     return Level(have.width / factor, have.height / factor, small)
+
+
+def reduce(level: Level, need: Size) -> Level:
+    """As `box_shrink`, in linear light and by any factor; not if that would save little memory."""
+    factor = max(need.width / level.width, need.height / level.height)
+    if factor > _LEAST_REDUCTION:
+        return level._replace(image=level.image.copy_memory())
+    size = Size(ceil(level.width * factor), ceil(level.height * factor))
+    return Level(*size, level.scaled(size, is_linear=True))
 
 
 def complete(image: Image, size: Size) -> Image:

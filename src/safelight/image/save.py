@@ -1,7 +1,8 @@
 """Encoding: defaults are data, one small function per format. All metadata goes but the pixel density."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from pyvips import Image
@@ -9,11 +10,14 @@ from pyvips import Image
 from safelight.errors import BadRequest, TooLarge
 from safelight.image.arguments import integer_prefix
 from safelight.image.colour import BLACK
+from safelight.image.equality import EQUALIZED, equal_quality
 from safelight.image.formats import InputFormat, OutputFormat, output_format
 from safelight.image.geometry import TOO_LARGE, Size
 from safelight.image.jpeg import with_jfif
+from safelight.image.policy import Encoders, Policy
 from safelight.image.resize import flatten
 from safelight.image.settings import ImageSettings
+from safelight.image.tuning import affordable_effort, tuned
 
 INTERLACE_NAMES = (
     "UndefinedInterlace",
@@ -28,9 +32,8 @@ INTERLACE_NAMES = (
 _NOT_INTERLACED = "NoInterlace"
 _PNG_FILTERS = (0x08, 0x10, 0x20, 0x40, 0x80, 0xF8)  # none, sub, up, average, Paeth, all
 _PNG_COMPRESSION = 3
-_WEBP_QUALITY, _WEBP_EFFORT = 82, 2
-_AVIF_QUALITY, _AVIF_EFFORT = 67, 1
 _GIF_EFFORT = 2
+_FULL_CHROMA_QUALITY = 90  # from here on libvips keeps it of itself
 _MIN_OPTIMIZED_PIXELS = 64 * 64  # smaller JPEGs keep the standard tables: pictures of 4x4 stay over 300 bytes
 _MILLIMETRES_PER_INCH = 25.4
 _KEEP: Any = "none"  # density and a few other header fields stay
@@ -39,29 +42,78 @@ _UNKNOWN_DENSITY = 1.0  # libvips' value for images that do not say
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How to write one output. `quality` None: the format's default."""
+    """How to write one output. `quality` None: the format's default. `tuning`: options of the encoder.
+
+    `is_equal`: the quality is that of a JPEG, and what looks like it is meant. `interlace` None: by size.
+    """
 
     format: OutputFormat
     quality: int | None
-    interlace: bool
+    interlace: bool | None
+    tuning: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    is_equal: bool = False
+    interlaced_from: float = inf
+    deadline_s: float = inf
+
+    def quality_at(self, size: Size) -> int:
+        """The encoder's number for a picture of `size`."""
+        quality = self.quality or 0
+        return equal_quality(quality, self.format.name, size) if self.is_equal else quality
+
+    def is_fine(self, size: Size) -> bool:
+        """A JPEG that takes more memory to write: with full chroma, or in several passes."""
+        if self.format.name != "JPEG":
+            return False
+        chroma = self.tuning.get("subsample_mode")
+        full = chroma == "off" or (chroma is None and self.quality_at(size) >= _FULL_CHROMA_QUALITY)
+        return full or self.is_interlaced(size)
+
+    def is_interlaced(self, size: Size) -> bool:
+        """Whether it comes in several passes."""
+        if self.interlace is None:
+            return self.format.name == "JPEG" and size.width * size.height >= self.interlaced_from
+        return self.interlace
 
 
 def parse_encoding(
-    name: str, options: Mapping[str, str], source: InputFormat, settings: ImageSettings
+    name: str, options: Mapping[str, str], source: InputFormat, settings: ImageSettings, policy: Policy
 ) -> Encoding:
-    """Check interlace name and format, in this order (reference 6.5). Raises: BadRequest."""
-    interlace = options.get("interlace", _NOT_INTERLACED)
-    if interlace not in INTERLACE_NAMES:
+    """Check interlace name, format and the options of encoders, in this order (reference 6.5).
+
+    Raises: BadRequest.
+    """
+    interlace = options.get("interlace")
+    if interlace is not None and interlace not in INTERLACE_NAMES:
         raise BadRequest(f"unsupported interlace: {interlace}")
     format_ = output_format(name, source)
-    quality = _quality(options.get("quality"), format_, settings)
-    return Encoding(format_, quality, interlace != _NOT_INTERLACED)
+    encoders = policy.encoders
+    quality, is_equal = _quality(options, format_, settings, encoders)
+    return Encoding(
+        format_,
+        quality,
+        None if interlace is None else interlace != _NOT_INTERLACED,
+        tuned(format_.name, encoders.of(format_.name), {} if policy.is_reference else options),
+        is_equal,
+        encoders.interlaced_from,
+        settings.deadline_s,
+    )
 
 
-def _quality(text: str | None, format_: OutputFormat, settings: ImageSettings) -> int | None:
+def _quality(
+    options: Mapping[str, str], format_: OutputFormat, settings: ImageSettings, encoders: Encoders
+) -> tuple[int | None, bool]:
+    """Quality, and whether it is that of a JPEG that the output should look like."""
+    own = options.get(f"{format_.name.lower()}-quality") if encoders.equalizes else None
+    text = own or options.get("quality")
+    is_equal = encoders.equalizes and format_.name in EQUALIZED and not own
     if text:
-        return min(max(integer_prefix(text), 0), 99 if format_.name == "PNG" else 100)
-    return {"JPEG": settings.jpeg_quality, "PNG": settings.png_quality}.get(format_.name)
+        return min(max(integer_prefix(text), 0), 99 if format_.name == "PNG" else 100), is_equal
+    if format_.name == "PNG":
+        return settings.png_quality, False
+    if format_.name == "JPEG" and settings.jpeg_quality is not None:
+        return settings.jpeg_quality, False
+    default = encoders.qualities.get(format_.name)
+    return (encoders.qualities["JPEG"], is_equal) if default is None and is_equal else (default, False)
 
 
 def encode(image: Image, size: Size, encoding: Encoding) -> bytes:
@@ -80,12 +132,13 @@ def check_sides(size: Size, format_: OutputFormat) -> None:
 
 
 def _jpeg(image: Image, size: Size, encoding: Encoding) -> bytes:
-    """4:2:0 below quality 90, 4:4:4 from there on: libvips' automatic mode."""
+    """4:2:0 below quality 90, 4:4:4 from there on, libvips' automatic mode, unless told otherwise."""
     data: bytes = image.jpegsave_buffer(
-        Q=max(1, encoding.quality or 0),
+        Q=max(1, encoding.quality_at(size)),
         keep=_KEEP,
-        interlace=encoding.interlace,
+        interlace=encoding.is_interlaced(size),
         optimize_coding=size.width * size.height >= _MIN_OPTIMIZED_PIXELS,
+        **encoding.tuning,
     )
     return with_jfif(data, _density(image))
 
@@ -99,38 +152,39 @@ def _density(image: Image) -> tuple[int, int] | None:
     return (across, down) if 0 < across < 65_536 and 0 < down < 65_536 else None
 
 
-def _png(image: Image, _size: Size, encoding: Encoding) -> bytes:
+def _png(image: Image, size: Size, encoding: Encoding) -> bytes:
     """Quality is two digits: zlib level, then filter (reference 7.2)."""
     if encoding.quality is None:
         return image.pngsave_buffer(
-            compression=_PNG_COMPRESSION, interlace=encoding.interlace, keep=_KEEP, bitdepth=8
+            compression=_PNG_COMPRESSION, interlace=encoding.is_interlaced(size), keep=_KEEP, bitdepth=8
         )
     level, filter_ = divmod(encoding.quality, 10)
     return image.pngsave_buffer(
         compression=level,
         filter=_PNG_FILTERS[min(filter_, len(_PNG_FILTERS) - 1)],
-        interlace=encoding.interlace,
+        interlace=encoding.is_interlaced(size),
         keep=_KEEP,
         bitdepth=8,
     )
 
 
-def _webp(image: Image, _size: Size, encoding: Encoding) -> bytes:
-    quality = _WEBP_QUALITY if encoding.quality is None else encoding.quality
-    return image.webpsave_buffer(Q=quality, effort=_WEBP_EFFORT, keep=_KEEP)
+def _webp(image: Image, size: Size, encoding: Encoding) -> bytes:
+    return image.webpsave_buffer(Q=encoding.quality_at(size), keep=_KEEP, **encoding.tuning)
 
 
-def _gif(image: Image, _size: Size, encoding: Encoding) -> bytes:
-    return image.gifsave_buffer(effort=_GIF_EFFORT, interlace=encoding.interlace, keep=_KEEP)
+def _gif(image: Image, size: Size, encoding: Encoding) -> bytes:
+    return image.gifsave_buffer(effort=_GIF_EFFORT, interlace=encoding.is_interlaced(size), keep=_KEEP)
 
 
 def _tiff(image: Image, _size: Size, _encoding: Encoding) -> bytes:
     return image.tiffsave_buffer(compression="lzw", predictor="horizontal", keep=_KEEP)
 
 
-def _avif(image: Image, _size: Size, encoding: Encoding) -> bytes:
-    quality = _AVIF_QUALITY if encoding.quality is None else max(1, encoding.quality)
-    return image.heifsave_buffer(Q=quality, effort=_AVIF_EFFORT, compression="av1", bitdepth=8, keep=_KEEP)
+def _avif(image: Image, size: Size, encoding: Encoding) -> bytes:
+    effort = affordable_effort(encoding.tuning["effort"], size, encoding.deadline_s)
+    options: dict[str, Any] = {**encoding.tuning, "effort": effort}
+    quality = max(1, encoding.quality_at(size))
+    return image.heifsave_buffer(Q=quality, compression="av1", bitdepth=8, keep=_KEEP, **options)
 
 
 _ENCODERS: dict[str, Callable[[Image, Size, Encoding], bytes]] = {

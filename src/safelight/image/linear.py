@@ -1,0 +1,182 @@
+"""Resizing in linear light, where mixing two colours gives what the eye sees of both from afar.
+
+Lanczos3 as two products with banded matrices, in blocks of output rows that follow the input from top to
+bottom: exact, for any fraction of a pixel, without a pre-shrink. libvips does the same in float without the
+SIMD code that it has for 8 bits; products of matrices have it. Measured, 1000x750 to 300x225, CPU: 4 ms,
+libvips in 8 bits without linear light 2.5 ms, libvips in float 14 ms.
+"""
+
+from functools import lru_cache
+from math import ceil
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pyvips import Image, Region
+
+from safelight.image.geometry import Size
+
+Samples = NDArray[np.uint8]
+Light = NDArray[np.float32]
+
+LOBES = 3
+BLOCK = 16
+"""Output rows or columns of one product. Fewer: more calls; more: more multiplications by zero."""
+
+_GROUP = 4 * BLOCK
+_CODES = 1 << 14
+_TINY = np.float32(1e-6)
+
+
+class _Block(NamedTuple):
+    """Outputs `start` to `stop` are `weights`, a row for each, times inputs `first` to `last`."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
+    weights: Light
+
+
+def resize(image: Image, have: tuple[float, float], size: Size) -> Image:
+    """Resize 8-bit grey or sRGB to exactly `size`, into memory, reading rows once from top to bottom.
+
+    `have`: how many columns and rows hold the picture, if the last of them only in part broken numbers.
+    Straight alpha, the last band, is premultiplied meanwhile. Only density is kept of the header.
+    Raises: pyvips.Error, when the rows cannot be had.
+    """
+    width, height, bands = image.width, image.height, image.bands
+    has_alpha = bool(image.hasalpha())
+    down = _blocks(height, have[1], size.height)
+    across = _blocks(width, have[0], size.width)
+    window = _Window(image, bands, has_alpha, max(block.last - block.first for block in down))
+    result = np.empty((size.height, size.width, bands), np.uint8)
+    half = np.empty((width * bands, min(_GROUP, size.height)), np.float32)
+    for start in range(0, len(down), _GROUP // BLOCK):
+        group = down[start : start + _GROUP // BLOCK]
+        top, bottom = group[0].start, group[-1].stop
+        for block in group:
+            rows = window.rows(block.first, block.last)
+            np.matmul(rows.T, block.weights.T, out=half[:, block.start - top : block.stop - top])
+        columns = half[:, : bottom - top]
+        light = _across(columns.reshape(width, -1), across, size.width)
+        coded = _encoded(light.reshape(size.width, bands, bottom - top), has_alpha)
+        result[top:bottom] = coded.transpose(2, 0, 1)
+    made = Image.new_from_memory(cast(Any, result), *size, bands, "uchar")
+    return made.copy(interpretation=image.interpretation, xres=image.xres, yres=image.yres)
+
+
+def _across(columns: Light, blocks: tuple[_Block, ...], width: int) -> Light:
+    light = np.empty((width, columns.shape[1]), np.float32)
+    for block in blocks:
+        np.matmul(block.weights, columns[block.first : block.last], out=light[block.start : block.stop])
+    return light
+
+
+class _Window:
+    """Some rows of the input as linear light; those wanted next overlap those wanted last."""
+
+    def __init__(self, image: Image, bands: int, has_alpha: bool, most_rows: int) -> None:
+        self._region = cast(Any, Region).new(image)
+        self._width, self._bands, self._has_alpha = image.width, bands, has_alpha
+        self._light: Light = np.empty((most_rows, image.width * bands), np.float32)
+        self._first = self._last = 0
+
+    def rows(self, first: int, last: int) -> Light:
+        """Rows `first` to `last`, neither before those of the last call; valid until the next one."""
+        kept = max(0, self._last - first)
+        if kept:
+            offset = first - self._first
+            self._light[:kept] = self._light[offset : offset + kept]
+        top = max(first, self._last)
+        if top < last:
+            _decode(self._read(top, last - top), self._light[kept : last - first], self._has_alpha)
+        self._first, self._last = first, last
+        return self._light[: last - first]
+
+    def _read(self, top: int, count: int) -> Samples:
+        fetched = self._region.fetch(0, top, self._width, count)
+        return np.frombuffer(fetched, np.uint8).reshape(-1, self._bands)
+
+
+# --- weights
+
+
+@lru_cache(maxsize=32)  # up to some hundred KiB each; the same sizes come again
+def _blocks(have: int, length: float, count: int) -> tuple[_Block, ...]:
+    """How `count` outputs are made of `have` inputs, of which `length` hold the picture."""
+    step = length / count
+    reach = LOBES * max(step, 1.0)
+    centres = (np.arange(count) + 0.5) * step
+    first = np.clip(np.floor(centres - reach).astype(int), 0, have - 1)
+    last = np.clip(np.ceil(centres + reach).astype(int), first + 1, have)
+    blocks: list[_Block] = []
+    for start in range(0, count, BLOCK):
+        stop = min(start + BLOCK, count)
+        begin, end = int(first[start]), int(last[stop - 1])
+        offsets = np.arange(begin, end) + 0.5 - centres[start:stop, None]
+        weights = _lanczos(offsets / max(step, 1.0))
+        weights /= weights.sum(1, keepdims=True)
+        blocks.append(_Block(start, stop, begin, end, weights.astype(np.float32)))
+    return tuple(blocks)
+
+
+def _lanczos(offsets: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(np.abs(offsets) < LOBES, np.sinc(offsets) * np.sinc(offsets / LOBES), 0.0)
+
+
+def window_rows(have: int, count: int) -> int:
+    """Rows of linear light that are in memory at a time, to make `count` of `have`."""
+    step = max(have / max(count, 1), 1.0)
+    return min(have, ceil((BLOCK + 2 * LOBES) * step) + 2)
+
+
+# --- between samples and light
+
+
+def _transfer(level: NDArray[np.float64]) -> NDArray[np.float64]:
+    """sRGB to linear light, both 0..1 (IEC 61966-2-1)."""
+    return np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
+
+
+def _inverse(light: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+_LIGHT: Light = _transfer(np.arange(256) / 255).astype(np.float32)
+_PAIRS = _LIGHT[np.arange(1 << 16, dtype=np.uint16).view(np.uint8)].view(np.uint64)
+"""Light of two neighbouring samples by both of them: half the look-ups, 0.5 ns a sample instead of 0.9."""
+_LEVELS: Samples = np.round(_inverse(np.arange(_CODES + 1) / _CODES) * 255).astype(np.uint8)
+
+
+def _decode(samples: Samples, light: Light, has_alpha: bool) -> None:
+    """Light of pixels, a row each, to be written to `light`; premultiplied."""
+    flat, out = samples.reshape(-1), light.reshape(-1)
+    even = len(flat) & ~1
+    pairs = flat[:even].view(np.uint16)
+    np.take(_PAIRS, pairs, out=out[:even].view(np.uint64), mode="clip")
+    if even < len(flat):
+        out[even] = _LIGHT[flat[even]]
+    if has_alpha:
+        pixels = out.reshape(samples.shape)
+        np.multiply(samples[:, -1], np.float32(1 / 255), out=pixels[:, -1])
+        pixels[:, :-1] *= pixels[:, -1:]
+
+
+def _encoded(light: Light, has_alpha: bool) -> Samples:
+    """Samples of light with bands in the middle axis, which is overwritten."""
+    if not has_alpha:
+        return _levels(light)
+    alpha = np.clip(light[:, -1:], 0, 1)
+    light[:, :-1] /= np.maximum(alpha, _TINY)
+    coded = np.empty(light.shape, np.uint8)
+    coded[:, :-1] = _levels(light[:, :-1])
+    coded[:, -1:] = np.round(alpha * np.float32(255))
+    return coded
+
+
+def _levels(light: Light) -> Samples:
+    codes = light * np.float32(_CODES)
+    codes += np.float32(0.5)
+    np.clip(codes, 0, _CODES, out=codes)
+    return np.take(_LEVELS, codes.astype(np.uint16), mode="clip")

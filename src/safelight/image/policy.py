@@ -1,0 +1,105 @@
+"""What the policies of `speed` do, as data; nearly every figure is one of docs/performance.md.
+
+How much is decoded for a pixel of the output: JPEGs can be had at 1/2, 1/4 and 1/8, for less work each. At
+1.67 source pixels nearly nothing is lost as long as resizing is in gamma; in linear light small pictures need
+more, because the decoder averages in gamma, and big ones cost more than they gain (SSIMULACRA2 of the worst
+of twelve photographs at 256 pixels: 72 with 2, 86 with 2.5).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+from safelight.image.geometry import Size
+from safelight.image.speed import Speed
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoders:
+    """Defaults of the encoders. Options: as libvips calls them.
+
+    `qualities`: for formats without a quality of their own; the others get what looks like that of JPEG.
+    `equalizes`: a quality that is given means JPEG's. `interlaced_from`: JPEGs of so many pixels are
+    progressive, which makes them smaller from about 10 KB on.
+    """
+
+    qualities: Mapping[str, int]
+    equalizes: bool = True
+    jpeg: Options = field(default_factory=dict[str, Any])
+    webp: Options = field(default_factory=dict[str, Any])
+    avif: Options = field(default_factory=dict[str, Any])
+    interlaced_from: float = inf
+
+    def of(self, format_name: str) -> Options:
+        """The options of one of them."""
+        return {"JPEG": self.jpeg, "WEBP": self.webp, "AVIF": self.avif}.get(format_name, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How inputs are decoded and resized.
+
+    `clearances`: for outputs up to a longest side, in pixels, how many source pixels to decode for each of
+    theirs; () for what the decoder thinks right. `is_linear`: resize in linear light. `uses_turbo`: decode
+    JPEGs by libjpeg-turbo, where libvips takes 8 % (at 1/4) to 50 % (whole) more time for the same.
+    `trims_from`: cut progressive JPEGs that are shrunk so many times. `level_clearance`: how much larger an
+    output must be for another to be made of it.
+    """
+
+    speed: Speed
+    encoders: Encoders
+    clearances: tuple[tuple[float, float], ...] = ()
+    is_linear: bool = False
+    uses_turbo: bool = True
+    trims_from: float = 4
+    level_clearance: float = 1.6
+
+    @property
+    def is_reference(self) -> bool:
+        """Pixels as the older server's."""
+        return self.speed is Speed.REFERENCE
+
+    def clearance(self, target: Size, by_decoder: float) -> float:
+        """Source pixels to decode for each pixel of the output; drawings are drawn at its size."""
+        if by_decoder == 1:
+            return 1
+        longest = max(target)
+        return next((factor for most, factor in self.clearances if longest <= most), by_decoder)
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What is wanted of a decoder: `need` pixels at least, to be made into `target` at most."""
+
+    need: Size
+    target: Size
+    policy: Policy
+
+
+_REFERENCE = Encoders(
+    {"JPEG": 85, "WEBP": 82, "AVIF": 67}, equalizes=False, webp={"effort": 2}, avif={"effort": 1}
+)
+_FRUGAL = Encoders({"JPEG": 80}, jpeg={"quant_table": 2}, webp={"effort": 2}, avif={"effort": 0})
+"""Quantization table 2 is free: 6 % of the bytes at the same score."""
+
+_THOROUGH = Encoders(
+    {"JPEG": 82, "WEBP": 86, "AVIF": 72},
+    jpeg={"quant_table": 2, "trellis_quant": True, "subsample_mode": "off"},
+    webp={"effort": 4, "smart_subsample": True},
+    avif={"effort": 2, "subsample_mode": "off"},
+    interlaced_from=40_000,
+)
+"""Full chroma: the worst photograph, saturated red, gains 4 points. Trellis: 8 % of the bytes for 8 ms."""
+
+POLICIES: Mapping[Speed, Policy] = {
+    policy.speed: policy
+    for policy in (
+        Policy(Speed.REFERENCE, _REFERENCE, uses_turbo=False, trims_from=inf),
+        Policy(Speed.FAST, _FRUGAL, ((inf, 1.67),)),
+        Policy(Speed.BALANCED, _FRUGAL, ((384, 2.5), (768, 2), (inf, 1.5)), is_linear=True),
+        Policy(Speed.BEST, _THOROUGH, ((inf, 4),), is_linear=True, trims_from=8, level_clearance=2),
+    )
+}

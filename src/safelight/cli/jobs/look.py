@@ -1,20 +1,22 @@
 """`safelight jobs list`, `show` and `export`: what a job server has."""
 
-import sys
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
-from typing import IO
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import click
 import msgspec
 
+from safelight.blob import MemoryBlob
 from safelight.cli.jobs.client import connected
 from safelight.cli.jobs.options import chosen, client_options, filter_options, state_option
 from safelight.errors import SafelightError
 from safelight.jobs.record import JobView, State
 from safelight.server.log import escape
+from safelight.storage.atomic import DIRECTORY, replace_file
 
 HEADINGS = ("ID", "STATE", "ACCEPTED", "ATTEMPTS", "SOURCE", "REASON")
+STREAM = "-"
 USUAL_LIMIT = 100
 
 
@@ -31,7 +33,7 @@ def list_command(limit: int, is_json: bool, url: str, token: str | None, **filte
     with connected(url, token) as client:
         jobs = [job for page in client.pages(chosen(filters), limit) for job in page]
     if is_json:
-        _write_lines(jobs, sys.stdout.buffer)
+        _write(STREAM, [_as_lines(jobs)])
         return
     rows = [HEADINGS, *(_row(msgspec.json.decode(job, type=JobView)) for job in jobs)]
     for line in _aligned(rows):
@@ -50,31 +52,39 @@ def show_command(job_id: str, url: str, token: str | None) -> None:
 @click.command("export")
 @state_option(*State)
 @filter_options
-@click.option("-o", "--output", metavar="FILE", default="-", help="Default: standard output.")
+@click.option("-o", "--output", metavar="FILE", default=STREAM, help="Default: standard output.")
 @client_options
 def export_command(output: str, url: str, token: str | None, **filters: str | None) -> None:
     """Write jobs to a file.
 
     All jobs, or those that the options choose, as JSON, one on each line, the latest first.
     """
-    with connected(url, token) as client, _written(output) as file:
-        for page in client.pages(chosen(filters)):
-            _write_lines(page, file)
+    with connected(url, token) as client:
+        _write(output, map(_as_lines, client.pages(chosen(filters))))
 
 
-@contextmanager
-def _written(name: str) -> Generator[IO[bytes]]:
-    """A file that takes the place of the one there when all is written. Raises: SafelightError."""
+def _write(name: str, parts: Iterable[bytes]) -> None:
+    """Write standard output, or a file, which is there as a whole or stays as it was.
+
+    Raises: SafelightError.
+    """
+    path = Path(name).resolve()
     try:
-        with click.open_file(name, "wb", atomic=True) as file:
-            yield file
+        if name == STREAM or (path.exists() and not path.is_file()):
+            with click.open_file(name, "wb") as file:
+                file.writelines(parts)
+            return
+        directory = os.open(path.parent, DIRECTORY)
+        try:
+            replace_file(directory, path.name, map(MemoryBlob, parts))
+        finally:
+            os.close(directory)
     except OSError as error:
         raise SafelightError(f"cannot write '{name}': {error.strerror}") from error
 
 
-def _write_lines(jobs: Iterable[msgspec.Raw], file: IO[bytes]) -> None:
-    for job in jobs:
-        file.write(bytes(job) + b"\n")
+def _as_lines(jobs: Iterable[msgspec.Raw]) -> bytes:
+    return b"".join(bytes(job) + b"\n" for job in jobs)
 
 
 def _row(job: JobView) -> Sequence[str]:

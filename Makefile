@@ -21,7 +21,7 @@ check: .venv/installed-dev
 	$(BIN)/python -m pytest -q tests/test_layering.py tests/test_project.py
 
 bench: .venv/installed
-	@for benchmark in benchmarks/*_vs_*.py benchmarks/open_loop.py benchmarks/multi_spec.py benchmarks/jobs_queue.py; do $(BIN)/python $$benchmark $(ARGS) || exit; done
+	@for benchmark in benchmarks/*_vs_*.py benchmarks/open_loop.py benchmarks/multi_spec.py benchmarks/jobs_queue.py benchmarks/memory.py; do $(BIN)/python $$benchmark $(ARGS) || exit; done
 
 # Photographs of cameras: make bench-quality ARGS="DIRECTORY"
 bench-quality: .venv/installed-bench

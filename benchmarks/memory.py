@@ -14,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 from inputs import BIG, PHOTO, SMALL, make, progressive
 from machine import Moment
@@ -31,6 +33,8 @@ SAMPLE_S, SETTLE_S, BOOT_S = 0.05, 2.0, 60
 WARM_UP = 16
 BUSY = 503
 KIBIBYTE, MEBIBYTE = 1 << 10, 1 << 20
+
+Found = TypeVar("Found")
 
 
 # --- variants
@@ -56,13 +60,13 @@ def _keeping(mebibytes: int) -> Variant:
 
 VARIANTS = {
     "ours": Variant(),
-    "1 malloc arena": _with_arenas(1),
+    "2 malloc arenas": _with_arenas(2),
     "4 malloc arenas": _with_arenas(4),
     "16 malloc arenas": _with_arenas(16),
     "keep 1 MiB": _keeping(1),
     "keep 128 MiB": _keeping(128),
 }
-"""By name: malloc arenas of image workers (ours: 2), memory kept for handing images over (ours: 8 MiB)."""
+"""By name: malloc arenas of image workers (ours: 1), memory kept for handing images over (ours: 8 MiB)."""
 
 
 # --- the server
@@ -231,45 +235,69 @@ async def settled(server: Server) -> list[Process]:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """Of one run, in MiB. `peaks`: by what 32 clients did; `early`, `late`: after 500 and 2,000 requests."""
+class Crowd:
+    """What a server took before many clients came, at most meanwhile, and when they had gone, in MiB."""
 
     idle: list[Process]
-    peaks: Mapping[str, float]
+    peak: float
+    left: float
+
+    @property
+    def above_idle(self) -> float:
+        return self.peak - total_mib(self.idle)
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """Levels after 500 and 2,000 requests, in MiB."""
+
     early: float
     late: float
 
     @property
-    def idle_mib(self) -> float:
-        return total_mib(self.idle)
-
-    @property
-    def growth(self) -> float:
+    def ratio(self) -> float:
         return self.late / self.early
 
 
-async def measure(server: Server, bodies: Mapping[str, bytes]) -> Figures:
-    names = {name: await store(server.port, body) for name, body in bodies.items()}
-    warm_up = Request(getting(f"/thumbnail/{names['tiny']}/fit/100/100"))
-    await play(server.port, WARM_UP, [warm_up] * WARM_UP)
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Of one variant: by what the clients want, and of mixed requests."""
+
+    crowds: Mapping[str, Crowd]
+    growth: Growth
+
+
+CROWDS: Mapping[str, Callable[[Mapping[str, str], Mapping[str, bytes]], Ask]] = {
+    "thumbnails": lambda names, _: getting(f"/thumbnail/{names['big']}/fit/300/300"),
+    "of progressive JPEG": lambda names, _: getting(f"/thumbnail/{names['progressive']}/fit/300/300"),
+    "large thumbnails": lambda names, _: getting(f"/thumbnail/{names['big']}/fit/2000/2000"),
+    "uploads": lambda _, bodies: putting(bodies["big"]),
+}
+"""What each of the 32 clients does with a photograph of 12 MP."""
+
+
+async def crowd(server: Server, bodies: Mapping[str, bytes], wish: str) -> Crowd:
+    names = await prepare(server, bodies)
     idle = await settled(server)
-    crowds = {
-        "thumbnails": getting(f"/thumbnail/{names['big']}/fit/300/300"),
-        "thumbnails of progressive JPEG": getting(f"/thumbnail/{names['progressive']}/fit/300/300"),
-        "large thumbnails": getting(f"/thumbnail/{names['big']}/fit/2000/2000"),
-        "uploads": putting(bodies["big"]),
-    }
-    peaks: dict[str, float] = {}
-    for name, ask in crowds.items():
-        async with watching(server.master) as peak:
-            await play(server.port, CLIENTS, [Request(ask)] * REQUESTS)
-        peaks[name] = peak.mib
-        await settled(server)
-    requests = mixture(names, bodies, LATE)
+    async with watching(server.master) as peak:
+        await play(server.port, CLIENTS, [Request(CROWDS[wish](names, bodies))] * REQUESTS)
+    return Crowd(idle, peak.mib, total_mib(await settled(server)))
+
+
+async def grow(server: Server, bodies: Mapping[str, bytes]) -> Growth:
+    requests = mixture(await prepare(server, bodies), bodies, LATE)
     await play(server.port, MIXED_CLIENTS, requests[:EARLY])
     early = total_mib(await settled(server))
     await play(server.port, MIXED_CLIENTS, requests[EARLY:])
-    return Figures(idle, peaks, early, total_mib(await settled(server)))
+    return Growth(early, total_mib(await settled(server)))
+
+
+async def prepare(server: Server, bodies: Mapping[str, bytes]) -> dict[str, str]:
+    """Store the images and let every process do some work; the names in the store."""
+    names = {name: await store(server.port, body) for name, body in bodies.items()}
+    warm_up = Request(getting(f"/thumbnail/{names['tiny']}/fit/100/100"))
+    await play(server.port, WARM_UP, [warm_up] * WARM_UP)
+    return names
 
 
 async def store(port: int, body: bytes) -> str:
@@ -288,37 +316,51 @@ async def store(port: int, body: bytes) -> str:
 
 
 def run(variant: Variant, bodies: Mapping[str, bytes], options: Sequence[str]) -> Figures:
-    with (
-        tempfile.TemporaryDirectory(prefix="safelight-bench-") as directory,
-        serving(Path(directory), variant, options) as server,
-    ):
-        return asyncio.run(measure(server, bodies))
+    """A new server for each figure: what one leaves behind is not blamed on the next."""
+
+    def with_server(measure: Callable[[Server], Coroutine[None, None, Found]]) -> Found:
+        with (
+            tempfile.TemporaryDirectory(prefix="safelight-bench-") as directory,
+            serving(Path(directory), variant, options) as server,
+        ):
+            return asyncio.run(measure(server))
+
+    crowds = {wish: with_server(partial(crowd, bodies=bodies, wish=wish)) for wish in CROWDS}
+    return Figures(crowds, with_server(partial(grow, bodies=bodies)))
 
 
-def cells(name: str, runs: Sequence[Figures]) -> list[str]:
-    """A row: medians over the runs."""
-    peaks = [median(run.peaks[crowd] - run.idle_mib for run in runs) for crowd in runs[0].peaks]
-    early, late = (median(figures) for figures in zip(*((run.early, run.late) for run in runs), strict=True))
+def row(name: str, runs: Sequence[Figures]) -> list[str]:
+    """Of a table: medians over the runs."""
+    idle = median(total_mib(found.idle) for run in runs for found in run.crowds.values())
+    crowds = [[run.crowds[wish] for run in runs] for wish in CROWDS]
     return [
         name,
-        f"{median(run.idle_mib for run in runs):.0f}",
-        *(f"+{peak:.0f}" for peak in peaks),
-        f"{early:.0f}, {late:.0f}",
-        f"{median(run.growth for run in runs):.2f}",
+        f"{idle:.0f}",
+        *(f"+{above_idle(found):.0f}, {median(one.left for one in found) - idle:+.0f}" for found in crowds),
+        f"{median(run.growth.early for run in runs):.0f}, {median(run.growth.late for run in runs):.0f}",
+        f"{growth(runs):.2f}",
     ]
+
+
+def above_idle(found: Sequence[Crowd]) -> float:
+    return median(one.above_idle for one in found)
+
+
+def growth(runs: Sequence[Figures]) -> float:
+    return median(run.growth.ratio for run in runs)
 
 
 def verdicts(runs: Sequence[Figures]) -> list[str]:
     """Each goal, and whether it is met."""
-    found = [
-        _verdict(
-            f"{CLIENTS} clients, {crowd}",
-            median(run.peaks[crowd] - run.idle_mib for run in runs),
-            GOAL_PEAK_MIB,
-        )
-        for crowd in runs[0].peaks
+    return [
+        *(
+            _verdict(
+                f"{CLIENTS} clients, {wish}", above_idle([run.crowds[wish] for run in runs]), GOAL_PEAK_MIB
+            )
+            for wish in CROWDS
+        ),
+        _verdict("growth", growth(runs), GOAL_GROWTH),
     ]
-    return [*found, _verdict("growth", median(run.growth for run in runs), GOAL_GROWTH)]
 
 
 def _verdict(what: str, reached: float, most: float) -> str:
@@ -349,15 +391,14 @@ def main() -> None:
     for _ in range(given.rounds):
         for name, figures in runs.items():
             figures.append(run(VARIANTS[name], bodies, given.options))
-    first = next(iter(runs.values()))
-    crowds = [f"32: {crowd}" for crowd in first[0].peaks]
-    print(f"MiB of all processes; {os.cpu_count()} cores.\n")
-    print(f"| server | idle | {' | '.join(crowds)} | after {EARLY}, {LATE} | growth |")
-    print("|---" * (len(crowds) + 4) + "|")
+    print(f"MiB of all processes; {CLIENTS} clients: at most, and left when they had gone, above idle.\n")
+    print(f"| server | idle | {' | '.join(CROWDS)} | after {EARLY}, {LATE} requests | growth |")
+    print("|---" * (len(CROWDS) + 4) + "|")
     for name, figures in runs.items():
-        print(f"| {' | '.join(cells(name, figures))} |")
+        print(f"| {' | '.join(row(name, figures))} |")
+    first = next(iter(runs.values()))
     print("\nIdle:")
-    show_processes(first[0].idle)
+    show_processes(first[0].crowds["thumbnails"].idle)
     print("", *verdicts(first), "", sep="\n")
     print(f"Busy cores on average, all programs: {Moment.now().cores_since(started):.1f}.")
 

@@ -108,7 +108,7 @@ class Sample:
 
 
 def image_workers(count: int) -> ProcessPoolExecutor:
-    """Processes with libraries that are set up as in image workers of the server: they may not use threads."""
+    """Processes whose libraries are set up as those of the server's image workers: without threads."""
     os.environ.update(SET_ALWAYS)
     return ProcessPoolExecutor(
         count, get_context("spawn"), initializer=pipeline.warm_up, initargs=(ImageSettings(),)

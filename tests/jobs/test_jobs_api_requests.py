@@ -458,12 +458,28 @@ def test_anything_at_all_is_refused_politely(
 @pytest.mark.parametrize(
     "path",
     [
-        "/jobs/", "/jobs/x", f"/jobs/{NOBODY}", f"/jobs/{NOBODY}/events", f"/jobs/{NOBODY}/events/x",
-        "/jobs//", f"/jobs/{NOBODY.upper()}", "/jobs/%00", "/jobs/%ff", "/jobs/%zz", "/jobs/%2e%2e",
-        "/jobs/" + "9" * 5000, "/batches", "/batches/", "/batches/none", "/batches/%00", "/batches/%ff", "/batches/none/events", "/batches/a/b",
+        "/jobs/",
+        "/jobs/x",
+        f"/jobs/{NOBODY}",
+        f"/jobs/{NOBODY.upper()}",
+        f"/jobs/{NOBODY}/events",
+        f"/jobs/{NOBODY}/events/x",
+        "/jobs//",
+        "/jobs/%00",
+        "/jobs/%ff",
+        "/jobs/%zz",
+        "/jobs/%2e%2e",
+        "/jobs/" + "9" * 5000,
+        "/batches",
+        "/batches/",
+        "/batches/none",
+        "/batches/%00",
+        "/batches/%ff",
+        "/batches/none/events",
+        "/batches/a/b",
         "/openapi.json/x",
     ],
-)  # fmt: skip
+)
 async def test_what_there_is_not(api: Api, path: str) -> None:
     problem = await api.ask("GET", path, 404)
     assert problem["title"] == "Not Found"

@@ -41,7 +41,7 @@ def serve(
         legacy=legacy,
         user=options["user"],
         has_api=not legacy,
-        is_exposed=not all(map(is_loopback, listeners)),
+        listeners=listeners,
     )
     start_server(options, process_settings(listeners, None, options), load, Statistics())
 
@@ -54,11 +54,11 @@ def job_loader(
     legacy: bool,
     user: str | None,
     has_api: bool = False,
-    is_exposed: bool = False,
+    listeners: tuple[str, ...] = (),
 ) -> Callable[[Say, Say], Load]:
     """What a start and every reload do: read the configuration, warn of what it lacks or allows.
 
-    `has_api`: serve more than the older server did. `is_exposed`: others than this machine can connect.
+    `has_api`: serve more than the older server did, at `listeners`.
     """
     file = config and config.absolute()
     shown = file and os.path.relpath(file)
@@ -76,7 +76,7 @@ def job_loader(
                 warn(LEGACY_WARNING)
             elif not jobs.has_destinations:
                 warn(NO_DESTINATIONS)
-            if has_api and is_exposed and not jobs.tokens:
+            if has_api and not jobs.tokens and not all(map(is_loopback, listeners)):
                 warn(OPEN_WARNING)
             return load_jobs(JobServer(jobs, directory, legacy, has_api), settings, say, user)
 

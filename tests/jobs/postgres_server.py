@@ -76,7 +76,10 @@ class PostgresServer:
         return self.url()
 
     def start(self) -> None:
-        """Start it, again after `kill` or `stop`, and return when it takes connections."""
+        """Start it, again after `kill` or `stop`, and return when it takes connections.
+
+        It ends with the thread that calls this (prctl(2)), which had better be the main one.
+        """
         settings = [f"-c{name}={value}" for name, value in SETTINGS.items()]
         command = [_binaries() / "postgres", "-D", self.directory / "data", f"-p{self.port}", *settings]
         with (self.directory / "log").open("ab") as log:

@@ -398,9 +398,9 @@ async def test_nothing_acknowledged_is_lost_when_the_server_dies(doomed: Postgre
         submitting = [asyncio.create_task(submit(first)) for first in range(4)]
         for share in (50, 150, 250):
             await until(lambda share=share: _holds(len(acknowledged) >= share))
-            await asyncio.to_thread(end, doomed)
-            await asyncio.sleep(0.1)
-            await asyncio.to_thread(doomed.start)
+            end(doomed)
+            await asyncio.sleep(0.2)  # to be refused
+            doomed.start()
         await asyncio.gather(*submitting)
         await until(lambda: _all_done(queue, 400))
         worker.stop()

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import socket
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -20,6 +21,7 @@ from safelight.errors import SafelightError
 from safelight.image.result import ImageInfo, Thumbnails
 
 Kind = Literal["thumbnail", "identify"]
+_DESCRIPTOR = struct.Struct("i")
 
 
 @dataclass(slots=True, eq=False)
@@ -115,7 +117,8 @@ class Member:
                 raise OSError("cut short")
             self._channel.send(order)
         else:
-            socket.send_fds(self._channel, [order], [descriptor])
+            rights = socket.SOL_SOCKET, socket.SCM_RIGHTS, _DESCRIPTOR.pack(descriptor)
+            self._channel.sendmsg([order], [rights])
         self.job = job
         self.given += 1
 

@@ -160,7 +160,7 @@ class PoolEngine:
             requests=self._requests,
             restarts=dict(self._crew.restarts),
             missing=self._crew.missing,
-            admitted_bytes=self._admitted_bytes(),
+            admitted_bytes=sum(self._granted_bytes()),
             memory_limit_bytes=self._grants.limit_bytes,
         )
 
@@ -201,22 +201,20 @@ class PoolEngine:
         if job.urgent:  # tiny, and needed most when there is no memory left
             job.granted_bytes = self._grants.limit_bytes
             return True
-        if len(self._ordinary_jobs()) >= self._workers:
+        grants = self._granted_bytes()
+        if len(grants) >= self._workers:
             return False
         needed_bytes = least_bytes if job.kind == "identify" else job.needed_bytes
-        granted_bytes = self._grants.offer(self._admitted_bytes(), least_bytes, needed_bytes)
+        granted_bytes = self._grants.offer(sum(grants), least_bytes, needed_bytes)
         if granted_bytes is None:
             return False
         job.granted_bytes = granted_bytes
         return True
 
-    def _ordinary_jobs(self) -> list[Job]:
-        """Those that workers have."""
-        jobs = (member.job for member in self._crew.members)
-        return [job for job in jobs if job is not None and not job.urgent]
-
-    def _admitted_bytes(self) -> int:
-        return sum(job.granted_bytes for job in self._ordinary_jobs())
+    def _granted_bytes(self) -> list[int]:
+        """What the ordinary jobs that workers have may take."""
+        jobs = [member.job for member in self._crew.members if member.job is not None]
+        return [job.granted_bytes for job in jobs if not job.urgent]
 
     def _dispatch(self) -> None:
         """Start jobs in turn while there are idle processes and what the next one needs."""

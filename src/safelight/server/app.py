@@ -307,7 +307,7 @@ async def _first_piece(exchange: Exchange, answer: Answer | Stream) -> bytes:
 
 
 def _well_formed(raw_path: str, raw_query: str) -> bool:
-    return all("%" not in text or well_formed(text) for text in (raw_path, raw_query))
+    return ("%" not in raw_path or well_formed(raw_path)) and ("%" not in raw_query or well_formed(raw_query))
 
 
 class _Reply(NamedTuple):

@@ -1,11 +1,15 @@
 """The OpenAPI document is that of the very server which serves it."""
 
+import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from job_api_support import HERE, Api, JobServer, allowed, api_client, job_server, new_job
+from serving import ROOT
 
+GUIDE = (ROOT / "docs" / "jobs.md").read_text()
 JOB = new_job("http://127.0.0.1/a.png", "http://127.0.0.1/b.png", batch="b")
 
 
@@ -138,3 +142,36 @@ async def test_it_says_whether_a_token_is_needed(tmp_path_factory: pytest.TempPa
     assert paths["/jobs"]["post"]["security"] == [{"token": []}]
     assert "security" not in paths["/openapi.json"]["get"]
     assert guarded["components"]["securitySchemes"] == {"token": {"type": "http", "scheme": "bearer"}}
+
+
+# --- the guide
+
+
+def examples(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+
+
+async def test_the_jobs_of_the_guide_are_accepted(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """By a server with the configuration of the guide, and with its token."""
+    (configuration,) = examples("sdl")
+    (token,) = set(re.findall(r"Bearer ([\w-]+)'", GUIDE))
+    commands = re.findall(r"/jobs .*? -d '(.*?)'$", GUIDE, re.MULTILINE | re.DOTALL)
+    found = [json.loads(text) for text in (*examples("json"), *commands)]
+    jobs = [example for example in found if "source" in example]
+    assert len(jobs) == 2
+    with job_server(tmp_path_factory.mktemp("guide") / "server", configuration=configuration) as server:
+        async with api_client(server, token) as api:
+            assert len(await api.submit_all(jobs)) == 2
+
+
+def test_the_guide_shows_every_route_and_field(document: dict[str, Any]) -> None:
+    for path, operations in document["paths"].items():
+        shown = path.replace("{id}", "ID").replace("{name}", "NAME")
+        for method in operations:
+            assert f"`{method.upper()} {shown}`" in GUIDE
+    schemas = document["components"]["schemas"]
+    for name in ("NewJob", "Thumbnail", "Delivery", "Form", "JobView", "BatchView", "Problem"):
+        for field in schemas[name]["properties"]:
+            assert f"`{field}`" in GUIDE or f'"{field}"' in GUIDE
+    for parameter in document["paths"]["/jobs"]["get"]["parameters"]:
+        assert f"`{parameter['name']}`" in GUIDE

@@ -1,17 +1,10 @@
 """`safelight jobs`: run the image job server, or talk to one; commands are imported when they run."""
 
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
-
-from safelight.cli.options import option, server_options
-
-DEFAULT_LISTENER = "127.0.0.1:8602"
-LEGACY_LISTENER = "0.0.0.0:8602"
-DEFAULT_DIRECTORY = Path("safelight-jobs")
 
 COMMANDS: dict[str, str] = {
     "submit": "safelight.cli.jobs.submit",
@@ -25,7 +18,7 @@ COMMANDS: dict[str, str] = {
 
 
 class JobCommands(click.Group):
-    """The server, which has the options, and the commands that talk to it."""
+    """The server, whose options come first, and the commands that talk to it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -34,19 +27,16 @@ class JobCommands(click.Group):
         module = COMMANDS.get(cmd_name)
         return getattr(import_module(module), f"{cmd_name}_command") if module else None
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Commands need no server, which takes longer to import than most of them to run."""
+        if not args or args[0] not in COMMANDS:
+            self.params = _server().params
+        return super().parse_args(ctx, args)
+
 
 @click.group(cls=JobCommands, invoke_without_command=True, subcommand_metavar="[COMMAND [ARGS]...]")
-@option("--config", type=click.Path(dir_okay=False, path_type=Path), help="Configuration with a jobs block.")
-@option("--legacy", is_flag=True, help="As open as imgserve was: any source, any destination, any file.")
-@option(
-    "--data",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=DEFAULT_DIRECTORY,
-    help="Directory that the queue is kept in.",
-)
-@server_options(f"{DEFAULT_LISTENER}, or {LEGACY_LISTENER} with --legacy")
 @click.pass_context
-def command(context: click.Context, /, config: Path | None, legacy: bool, data: Path, **options: Any) -> None:
+def command(context: click.Context, /, **options: Any) -> None:
     """Fetch images from URLs, resize or rasterise them, deliver them to URLs.
 
     Without a COMMAND this is the server, and all options are its own. Jobs are taken by POST at /jobs, or on
@@ -55,18 +45,20 @@ def command(context: click.Context, /, config: Path | None, legacy: bool, data: 
 
     The commands talk to a server that runs.
     """
-    if context.invoked_subcommand is not None:
+    if context.invoked_subcommand is None:
+        context.invoke(_server(), **options)
+    else:
         _refuse_server_options(context, context.invoked_subcommand)
-        return
-    from safelight.cli.jobs.serve import serve
 
-    default = LEGACY_LISTENER if legacy else DEFAULT_LISTENER
-    serve(config, data, options["listen"] or (default,), options, legacy=legacy)
+
+def _server() -> click.Command:
+    from safelight.cli.jobs.serve import server_command
+
+    return server_command
 
 
 def _refuse_server_options(context: click.Context, command: str) -> None:
     """Raises: click.UsageError for what somebody has typed and nobody would heed."""
     for parameter in context.command.params:
-        name = parameter.name or ""
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"'{parameter.opts[-1]}' is an option of the server, not of '{command}'")

@@ -1,12 +1,14 @@
 """The image job server, as `safelight jobs` and `imgserve` start it."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
+
+import click
 
 from safelight.api import read_config
-from safelight.cli.options import host_settings, process_settings, start_server
+from safelight.cli.options import host_settings, option, process_settings, server_options, start_server
 from safelight.config.load import Config
 from safelight.config.load import load as load_config
 from safelight.jobs.settings import job_settings
@@ -17,6 +19,9 @@ from safelight.server.process import Load, MakeApp
 from safelight.server.stats import Statistics
 from safelight.statements import REGISTRY
 
+DEFAULT_LISTENER = "127.0.0.1:8602"
+LEGACY_LISTENER = "0.0.0.0:8602"
+DEFAULT_DIRECTORY = Path("safelight-jobs")
 LEGACY_WARNING = (
     "legacy mode: jobs may read and write every file and every host that this server can reach, "
     "for everybody who can connect"
@@ -28,11 +33,20 @@ OPEN_WARNING = (
 NO_DESTINATIONS = "no destinations are allowed: name some in a 'jobs' block of the configuration"
 
 
-def serve(
-    config: Path | None, data: Path, addresses: Sequence[str], options: dict[str, Any], *, legacy: bool
-) -> NoReturn:
-    """Serve at `addresses`, with the queue below `data`. Raises: SafelightError; click.UsageError."""
-    listeners = tuple(map(absolute_listener, addresses))
+@click.command()
+@option("--config", type=click.Path(dir_okay=False, path_type=Path), help="Configuration with a jobs block.")
+@option("--legacy", is_flag=True, help="As open as imgserve was: any source, any destination, any file.")
+@option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DEFAULT_DIRECTORY,
+    help="Directory that the queue is kept in.",
+)
+@server_options(f"{DEFAULT_LISTENER}, or {LEGACY_LISTENER} with --legacy")
+def server_command(config: Path | None, legacy: bool, data: Path, **options: Any) -> None:
+    """Serve. It is run, and its help shown, as a part of `safelight jobs`."""
+    default = LEGACY_LISTENER if legacy else DEFAULT_LISTENER
+    listeners = tuple(map(absolute_listener, options["listen"] or (default,)))
     settings = host_settings(options)
     load = job_loader(
         config,

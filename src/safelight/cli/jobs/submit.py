@@ -44,13 +44,13 @@ def submit_command(
     with connected(url, token) as client:
         try:
             submission.run(client)
+            if wait:
+                sys.exit(_wait(client, submission.batches))
         except (SafelightError, KeyboardInterrupt) as error:
             submission.explain()
             if isinstance(error, KeyboardInterrupt):
                 sys.exit(INTERRUPTED)
             raise
-        if wait:
-            sys.exit(_wait(client, submission.batches))
 
 
 @dataclass(slots=True)
@@ -61,6 +61,7 @@ class Submission:
     batch: str
     accepted: int = 0
     batches: dict[str, None] = field(default_factory=dict[str, None])
+    is_complete: bool = False
 
     def run(self, client: Client) -> None:
         """Send everything. Raises: SafelightError."""
@@ -70,11 +71,14 @@ class Submission:
             for chunk in lines.chunks(self.files, self.batch):
                 self._send(client, chunk)
                 show(total, self.accepted, "")
+        self.is_complete = True
         click.echo(f"{self.accepted} jobs accepted{self._in_batches()}")
 
     def explain(self) -> None:
-        """Say what has been accepted, when it was not everything."""
-        if self.accepted:
+        """Say what is left to be done, when it did not come to its end."""
+        if self.is_complete:
+            click.echo(f"the jobs go on; to wait again, repeat it with --batch {self.batch}", err=True)
+        elif self.accepted:
             click.echo(
                 f"{self.accepted} jobs are accepted; to go on, repeat it with --batch {self.batch}", err=True
             )

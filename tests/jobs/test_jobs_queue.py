@@ -27,6 +27,7 @@ from safelight.jobs.record import (
     Form,
     Job,
     LegacyOperation,
+    Notice,
     Order,
     Output,
     Placeholder,
@@ -34,6 +35,7 @@ from safelight.jobs.record import (
     decode_order,
     encode_order,
     new_job_id,
+    view_of,
 )
 from safelight.jobs.sqlite import SqliteQueue
 
@@ -317,6 +319,30 @@ async def test_a_job_that_is_done_cannot_be_cancelled(queue: JobQueue) -> None:
     job = await lease_one(queue)
     await queue.finish(held(job))
     assert (await queue.cancel(job.id)).state is State.DONE
+
+
+@pytest.mark.parametrize("end", ["finish", "bury", "cancel"])
+async def test_a_notice_comes_with_the_end_of_its_job(queue: JobQueue, end: str) -> None:
+    webhook = "https://hook.example/ended"
+    (job_id,) = await queue.submit([order(batch="b", key="k", priority=2, webhook=webhook)])
+    job = await lease_one(queue)
+    await queue.retry(held(job), 0, "once more")
+    job = await lease_one(queue)
+    assert len((await queue.find(Filter(), 10)).jobs) == 1
+    await {
+        "finish": lambda: queue.finish(held(job)),
+        "bury": lambda: queue.bury(held(job), "no image"),
+        "cancel": lambda: queue.cancel(job_id),
+    }[end]()
+    ended = await queue.get(job_id)
+    (notice,) = await lease_all(queue)
+    assert (notice.order.source, notice.order.host, notice.order.batch) == (webhook, "hook.example", None)
+    assert notice.order.notice == Notice(view_of(ended))
+    with pytest.raises(LeaseLost):
+        await queue.finish(held(job))
+    await queue.cancel(job_id)
+    await queue.finish(held(notice))
+    assert len((await queue.find(Filter(), 10)).jobs) == 2, "told once, and of no notice"
 
 
 # Looking

@@ -105,9 +105,13 @@ class Link:
     ) -> "Link":
         """Connect and let `prepare` make ready what is there. Raises: StorageError, ConfigError."""
         check_url(url)
+        # A pool that keeps a least number of connections logs a traceback for each that it cannot make.
+        pool = asyncpg.create_pool(
+            url, min_size=0, max_size=MAX_CONNECTIONS, reset=_leave_as_it_is, **_OPTIONS
+        )
         with storage_errors(url):
-            pool = await _new_pool(url)
             try:
+                await _connect(pool)
                 async with pool.acquire() as connection:
                     await prepare(connection)
             except BaseException:
@@ -214,12 +218,12 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-async def _new_pool(url: str) -> "asyncpg.Pool[asyncpg.Record]":
-    """Raises: ConfigError for what is no URL of a database; errors of asyncpg."""
+async def _connect(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    """Make the first connection. Raises: ConfigError for what is no URL of a database; errors of asyncpg."""
     try:
-        return await asyncpg.create_pool(
-            url, min_size=1, max_size=MAX_CONNECTIONS, reset=_leave_as_it_is, **_OPTIONS
-        )
+        await pool
+        async with pool.acquire():
+            pass
     except ValueError:
         # What it says may have parts of a password that was taken for something else.
         raise ConfigError("the URL of the job queue cannot be understood") from None

@@ -77,9 +77,16 @@ class Buckets:
     _names: dict[str, str] = field(default_factory=dict)
 
     def fitted(self, text: str) -> str:
-        """For file statements, three words change: `store_file`, `source_file` and `root`."""
+        """For file statements, three words change: `store_file`, `source_file` and `root`.
+
+        The directory of kept answers stays one.
+        """
         text = re.sub(r"\b(store|source|delete)_file ", r"\1_s3 ", text)
-        text = re.sub(r'(?<= )(?:root|bucket)="([^"]*)"', lambda root: f'bucket="{self.name(root[1])}"', text)
+        text = re.sub(
+            r'(?<!    cache )(?<= )(?:root|bucket)="([^"]*)"',
+            lambda root: f'bucket="{self.name(root[1])}"',
+            text,
+        )
         if not re.search(r"(?m)^s3 ", text):
             text = 's3 key="AKIDEXAMPLE" secret="replace-me" endpoint="http://127.0.0.1:9000"\n' + text
         ours = {"AKIDEXAMPLE": self.store.access_key, "http://127.0.0.1:9000": self.store.url}

@@ -1,6 +1,7 @@
 """The examples that are written for files, used as their comments say; on S3 they do the same."""
 
 import base64
+import io
 import time
 from importlib.resources import files
 from pathlib import Path
@@ -77,6 +78,27 @@ async def test_on_demand(ask: Ask) -> None:
     small = await ask("GET", f"/v1/thumbnail/{name}/pad/100/100/background-color:red")
     assert (small.status, small.image.size, small.content_type) == (200, (100, 100), "image/jpeg")
     assert small.cache_control == "public, max-age=31557600, s-maxage=0"
+
+
+@example("cached.sdl")
+async def test_cached(ask: Ask) -> None:
+    """The second picture is the first one turned by a quarter."""
+    await ask("PUT", "/images/2026/cup.jpg", PICTURE)
+    first = await ask("GET", "/thumbnail/60/2026/cup.jpg")
+    assert (first.status, first.image.size, first.content_type) == (200, (60, 40), "image/jpeg")
+    ask.place.remove("images", "2026/cup.jpg")
+    assert (await ask("GET", "/thumbnail/60/2026/cup.jpg")).body == first.body
+    turned = io.BytesIO()
+    opened(PICTURE).rotate(90, expand=True).save(turned, "JPEG")
+    await ask("PUT", "/images/2026/cup.jpg", turned.getvalue())
+    assert (await ask("GET", "/thumbnail/60/2026/cup.jpg")).image.size == (40, 60)
+    ask.place.remove("images", "2026/cup.jpg")
+    assert (await ask("DELETE", "/thumbnails/2026/cup.jpg")).status == 200
+    assert (await ask("GET", "/thumbnail/60/2026/cup.jpg")).status == 404
+    await ask("PUT", "/images/2026/cup.jpg", PICTURE)
+    assert (await ask("GET", "/thumbnail/60/2026/cup.jpg")).status == 200
+    assert (await ask("DELETE", "/images/2026/cup.jpg")).status == 200
+    assert (await ask("GET", "/thumbnail/60/2026/cup.jpg")).status == 404
 
 
 @example("classes.sdl")

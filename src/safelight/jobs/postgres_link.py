@@ -185,7 +185,7 @@ class Link:
                     finally:
                         connection.terminate()
             except StorageError as error:
-                _log.warning("nobody tells of new jobs", reason=error.message, detail=error.detail)
+                _log.debug("nobody tells of new jobs", reason=error.message, detail=error.detail)
             await asyncio.sleep(RECONNECT_PAUSE_S)
 
     async def _converse(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:

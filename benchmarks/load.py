@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 ANSWER_S = 120
+BUSY, BUSY_S = 503, 0.5
+"""A server that refuses is asked again so much later; the request is timed until it is answered."""
 MOST_IN_FLIGHT = 128
 """Of an open loop; later requests wait in the client, and are timed from when they were due all the same."""
 
@@ -49,26 +51,34 @@ class Asker:
         self._idle: list[http.client.HTTPConnection] = []
 
     def ask(self) -> int:
-        """The size of one answer. Raises: RuntimeError for any other status than 200."""
+        """The size of one answer. Raises: RuntimeError for any other than 200, and for 503 for too long."""
+        until = time.monotonic() + ANSWER_S
+        while True:
+            status, body = self._ask()
+            if status == 200:
+                return len(body)
+            if status != BUSY or time.monotonic() > until:
+                raise RuntimeError(f"{self._path}: {status} {body[:200].decode(errors='replace')}")
+            time.sleep(BUSY_S)
+
+    def _ask(self) -> tuple[int, bytes]:
         with suppress(IndexError):
             connection = self._idle.pop()
             # A server may close a connection that is idle just when it is used again.
             with suppress(http.client.RemoteDisconnected, ConnectionError):
-                return self._ask(connection)
-        return self._ask(http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_S))
+                return self._ask_over(connection)
+        return self._ask_over(http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_S))
 
-    def _ask(self, connection: http.client.HTTPConnection) -> int:
+    def _ask_over(self, connection: http.client.HTTPConnection) -> tuple[int, bytes]:
         try:
             connection.request("GET", self._path)
             answer = connection.getresponse()
             body = answer.read()
-            if answer.status != 200:
-                raise RuntimeError(f"{self._path}: {answer.status} {body[:200].decode(errors='replace')}")
         except BaseException:
             connection.close()
             raise
         self._idle.append(connection)
-        return len(body)
+        return answer.status, body
 
     def close(self) -> None:
         for connection in self._idle:

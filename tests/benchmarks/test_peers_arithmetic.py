@@ -172,10 +172,23 @@ def test_a_connection_that_was_closed_while_idle_costs_no_answer() -> None:
 
 def test_an_error_is_no_answer() -> None:
     with (
-        serving(lambda handler: send(handler, 503), ThreadingHTTPServer) as port,
-        pytest.raises(RuntimeError, match="/thumbnail: 503 hello"),
+        serving(lambda handler: send(handler, 500), ThreadingHTTPServer) as port,
+        pytest.raises(RuntimeError, match="/thumbnail: 500 hello"),
     ):
         closed_loop(port, "/thumbnail", connections=1, seconds=0.1)
+
+
+def test_a_refused_request_is_asked_again_and_timed_until_it_is_answered() -> None:
+    asked: list[float] = []
+
+    def refuse_first(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(time.monotonic())
+        send(handler, 503 if len(asked) == 1 else 200)
+
+    with serving(refuse_first, ThreadingHTTPServer) as port:
+        load = closed_loop(port, "/", connections=1, seconds=0.1)
+    assert len(load.waits_s) == 1
+    assert load.waits_s[0] > 0.4
 
 
 # --- adapters

@@ -12,6 +12,7 @@ other servers; without them this runs for those that are there.
 import argparse
 import multiprocessing
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -226,6 +227,7 @@ def go_round(sides: dict[str, Side], rounds: int, seconds: float) -> dict[str, T
     """By title of the picture: every side in turn, `rounds` times, after a short turn that does not count."""
     found: dict[str, Turns] = {picture.title: {} for picture in INPUTS}
     for number in range(rounds + 1):
+        print(f"round {number} of {rounds} ...", file=sys.stderr)
         for picture in INPUTS:
             for name, side in sides.items():
                 turn = side(picture, seconds if number else seconds / 4)
@@ -311,6 +313,7 @@ def main() -> None:
         pictures.mkdir()
         make_pictures(pictures)
         introduce(servers, pictures)
+        print("memory of each server alone ...", file=sys.stderr)
         most_bytes: dict[str, dict[str, int | None]] = {}
         for picture in INPUTS:
             held = most_bytes[picture.title] = dict[str, int | None]()

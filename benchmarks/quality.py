@@ -11,14 +11,17 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from io import BytesIO
 from itertools import product
+from math import inf
 from multiprocessing import get_context
 from operator import truediv
 from pathlib import Path
 from statistics import median
+from typing import cast
+from unittest.mock import patch
 
 import pyvips
 from photographs import Photograph, gather
@@ -27,13 +30,14 @@ from scoring import decode, judge, resize
 
 from safelight.engine.launcher import SET_ALWAYS
 from safelight.image import pipeline
+from safelight.image.policy import POLICIES, Policy
 from safelight.image.result import Thumbnail
 from safelight.image.settings import ImageSettings
 from safelight.image.spec import ThumbnailSpec
+from safelight.image.speed import SPEEDS, Speed
 
 SIDES = (256, 512, 1024)
 QUALITY = 80
-POLICIES = ("reference", "fast", "balanced", "best")
 ENCODED = ("jpeg", "webp", "avif")
 FORMATS = ("png", *ENCODED)
 """PNG shows the resize alone."""
@@ -89,7 +93,7 @@ PLAIN = Way("libvips thumbnail", "jpeg", by_libvips)
 WAYS = (
     PLAIN,
     Way("Pillow thumbnail", "jpeg", by_pillow),
-    *(Way(policy, name, partial(by_policy, policy, name)) for policy, name in product(POLICIES, FORMATS)),
+    *(Way(policy, name, partial(by_policy, policy, name)) for policy, name in product(SPEEDS, FORMATS)),
 )
 
 
@@ -174,73 +178,77 @@ SHRINK = 4
 """How much smaller a thumbnail is at least, for scans of its photograph to be left out."""
 
 PROGRESSIVE_QUALITY = 90
+TRIMMING = Speed.BALANCED
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """The same coefficients of one photograph, as a baseline and as a progressive file."""
-
-    photo: Photograph
-    script: str
-    baseline: bytes
-    progressive: bytes
-
-
-def by_libjpeg(photo: Photograph) -> Pair:
+def by_libjpeg(photo: Photograph) -> bytes:
     """With the scans of `jpegtran -progressive`."""
-
-    def encode(*, progressive: bool) -> bytes:
-        file = BytesIO()
-        options = {"quality": PROGRESSIVE_QUALITY, "subsampling": "4:2:0", "progressive": progressive}
-        with PillowImage.open(BytesIO(photo.data)) as image:
-            image.save(file, "JPEG", **options)
-        return file.getvalue()
-
-    return Pair(photo, "libjpeg", encode(progressive=False), encode(progressive=True))
+    file = BytesIO()
+    with PillowImage.open(BytesIO(photo.data)) as image:
+        image.save(file, "JPEG", quality=PROGRESSIVE_QUALITY, subsampling="4:2:0", progressive=True)
+    return file.getvalue()
 
 
-def by_mozjpeg(photo: Photograph) -> Pair:
+def by_mozjpeg(photo: Photograph) -> bytes:
     """With the scans that mozjpeg finds best for this photograph."""
+    image = pyvips.Image.new_from_buffer(photo.data, "")
+    return image.jpegsave_buffer(
+        Q=PROGRESSIVE_QUALITY, subsample_mode="on", interlace=True, optimize_scans=True
+    )
 
-    def encode(*, progressive: bool) -> bytes:
-        image = pyvips.Image.new_from_buffer(photo.data, "")
-        return image.jpegsave_buffer(
-            Q=PROGRESSIVE_QUALITY, subsample_mode="on", interlace=progressive, optimize_scans=progressive
-        )
 
-    return Pair(photo, "mozjpeg", encode(progressive=False), encode(progressive=True))
+SCRIPTS: Mapping[str, Callable[[Photograph], bytes]] = {"libjpeg": by_libjpeg, "mozjpeg": by_mozjpeg}
+
+
+def trimmed(data: bytes, side: int) -> bytes:
+    return by_policy(TRIMMING, "jpeg", data, side)
+
+
+def untrimmed(data: bytes, side: int) -> bytes:
+    """The same from all scans."""
+    whole = replace(POLICIES[TRIMMING], trims_from=inf)
+    with patch.dict(cast(dict[Speed, Policy], POLICIES), {TRIMMING: whole}):
+        return by_policy(TRIMMING, "jpeg", data, side)
 
 
 @dataclass(frozen=True, slots=True)
 class Trimming:
-    """What leaving scans out has cost of the score, and the CPU time as a ratio to a plain thumbnail's."""
+    """What leaving scans out costs of the score; CPU time over that of leaving none out, and of plain."""
 
     script: str
     side: int
     photo: str
     loss: float
     cpu: float
+    cpu_of_plain: float
 
 
-def trim(pair: Pair, side: int, policy: str, program: Path | None, rounds: int) -> Trimming:
-    """Of the progressive file scans may be left out, of the baseline file none can."""
-    make = partial(by_policy, policy, "jpeg")
-    whole, trimmed = decode(make(pair.baseline, side)), decode(make(pair.progressive, side))
-    reference = resize(decode(pair.baseline), whole.shape[1], whole.shape[0])
-    compare = judge(program)
-    loss = compare(reference, whole) - compare(reference, trimmed)
-    ways = {"plain": by_libvips, policy: make}
-    cpu = take_turns(ways, "plain", pair.progressive, side, rounds)[policy]
-    return Trimming(pair.script, side, pair.photo.name, loss, cpu)
+def trim(
+    photo: Photograph, script: str, sides: Sequence[int], program: Path | None, rounds: int
+) -> list[Trimming]:
+    data, compare = SCRIPTS[script](photo), judge(program)
+    ways = {"untrimmed": untrimmed, "trimmed": trimmed, "plain": by_libvips}
+    source = decode(data)
+    found: list[Trimming] = []
+    for side in sides:
+        whole, cut = decode(untrimmed(data, side)), decode(trimmed(data, side))
+        reference = resize(source, whole.shape[1], whole.shape[0])
+        loss = compare(reference, whole) - compare(reference, cut)
+        cpu = take_turns(ways, "untrimmed", data, side, rounds)["trimmed"]
+        plain = take_turns(ways, "plain", data, side, rounds)["trimmed"]
+        found.append(Trimming(script, side, photo.name, loss, cpu, plain))
+    return found
 
 
 def trim_all(
-    photos: Sequence[Photograph], sides: Sequence[int], policy: str, program: Path | None, rounds: int
+    photos: Sequence[Photograph], sides: Sequence[int], program: Path | None, rounds: int
 ) -> list[Trimming]:
+    """Of photographs that are shrunk enough."""
     return [
-        trim(encode(photo), side, policy, program, rounds)
-        for encode, side, photo in product((by_libjpeg, by_mozjpeg), sides, photos)
-        if photo.longest >= SHRINK * side
+        found
+        for script, photo in product(SCRIPTS, photos)
+        if (small := [side for side in sides if photo.longest >= SHRINK * side])
+        for found in trim(photo, script, small, program, rounds)
     ]
 
 
@@ -328,7 +336,7 @@ CPU_GOALS = {256: 1.15, 512: 1.25}
 def show_trimmings(trimmings: Sequence[Trimming]) -> list[Goal]:
     """Print a row for each script and side; the goals of each script."""
     rows: list[list[str]] = []
-    for script, side in dict.fromkeys((found.script, found.side) for found in trimmings):
+    for script, side in sorted({(found.script, found.side) for found in trimmings}):
         some = [found for found in trimmings if (found.script, found.side) == (script, side)]
         worst = max(some, key=lambda found: found.loss)
         rows.append(
@@ -338,9 +346,11 @@ def show_trimmings(trimmings: Sequence[Trimming]) -> list[Goal]:
                 str(len(some)),
                 f"{median(found.loss for found in some):.2f} / {worst.loss:.2f} ({worst.photo})",
                 f"{median(found.cpu for found in some):.2f} / {max(found.cpu for found in some):.2f}",
+                f"{median(found.cpu_of_plain for found in some):.2f}",
             ]
         )
-    show_table(["script", "side", "photographs", "loss: median / worst", "CPU: median / worst"], rows)
+    head = ["script", "side", "photographs", "loss: median / worst", "CPU: median / worst", "of plain"]
+    show_table(head, rows)
     goals: list[Goal] = []
     for script in dict.fromkeys(found.script for found in trimmings):
         some = [found for found in trimmings if found.script == script]
@@ -374,15 +384,13 @@ def main() -> None:
     print(*photos, sep="\n", end="\n\n")
     with image_workers(1) as alone:
         ratios = alone.submit(time_all, photos, given.sides, given.rounds).result()
-        trimmings = alone.submit(
-            trim_all, photos, given.sides, "balanced", given.program, given.rounds
-        ).result()
+        trimmings = alone.submit(trim_all, photos, given.sides, given.program, given.rounds).result()
     with image_workers(len(os.sched_getaffinity(0))) as workers:
         samples = score_all(photos, given.sides, given.program, workers)
     report = Report(samples, ratios, given.sides)
     print(f"Scores by SSIMULACRA2; quality {QUALITY}; CPU time as a ratio to {PLAIN}.\n")
     report.show()
-    print(f"Balanced, of progressive files whose sides are {SHRINK} times as long and more.\n")
+    print(f"Progressive files whose sides are {SHRINK} times as long and more, {TRIMMING}.\n")
     goals = report.goals() + show_trimmings(trimmings)
     show_table(["goal", "reached", "bound", ""], [goal.row() for goal in goals])
     if any(photo.is_enlarged for photo in photos):

@@ -479,6 +479,13 @@ async def test_another_format(queue: PostgresQueue, url: str) -> None:
     assert await refusal(url) == f"the job queue has format 99, and this Safelight knows {VERSION}"
 
 
+async def test_tables_that_somebody_has_dropped(queue: PostgresQueue, url: str) -> None:
+    async with session(url) as connection:
+        await connection.execute("DROP TABLE lanes")
+    with pytest.raises(StorageError, match="the tables of the job queue are damaged"):
+        await queue.lease("w", 1, LONG_S, 1)
+
+
 async def test_an_encoding_that_lacks_letters(postgres: PostgresServer) -> None:
     name = await postgres.make_database("ENCODING LATIN1 TEMPLATE template0")
     assert "has the encoding LATIN1, and must have UTF8" in await refusal(postgres.url(name))

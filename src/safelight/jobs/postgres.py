@@ -158,8 +158,10 @@ class PostgresQueue:
         return queue
 
     async def submit(self, orders: Sequence[Order]) -> list[str]:
+        if not orders:
+            return []
         columns = _columns(orders)
-        ids = await self._link.run(lambda connection: _accept(connection, columns)) if orders else []
+        ids = await self._link.run(lambda connection: _accept(connection, columns))
         self._changed(is_news=True)
         return ids
 

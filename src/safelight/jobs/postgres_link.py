@@ -59,7 +59,7 @@ _MESSAGES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...]
     (asyncpg.DiskFullError, "no space left for the job queue"),
     ((TimeoutError, asyncpg.QueryCanceledError), "the database of the job queue does not answer in time"),
     (_UNREACHABLE, "the database of the job queue cannot be reached"),
-    (asyncpg.UndefinedObjectError, "the tables of the job queue are damaged"),
+    (asyncpg.SyntaxOrAccessError, "the tables of the job queue are damaged"),
 )
 
 

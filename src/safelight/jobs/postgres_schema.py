@@ -65,7 +65,8 @@ CREATE INDEX running_jobs ON jobs (host) WHERE state = 'running';
 CREATE INDEX ended_jobs ON jobs (state, ended_at) WHERE ended_at IS NOT NULL;
 
 -- Hosts with jobs that are ready. No job of a host is better than its lane says, but for those that have an
--- arrival; a lane may be too good. A host at its limit costs one row, however many jobs it has.
+-- arrival, or that somebody was changing; a lane may be too good. A host at its limit costs one row, however
+-- many jobs it has.
 CREATE TABLE lanes (
     host      text COLLATE "C" PRIMARY KEY,
     priority  integer NOT NULL,

@@ -98,7 +98,7 @@ POLICIES: Mapping[Speed, Policy] = {
     policy.speed: policy
     for policy in (
         Policy(Speed.REFERENCE, _REFERENCE, uses_turbo=False, trims_from=inf),
-        Policy(Speed.FAST, _FRUGAL, ((inf, 1.67),)),
+        Policy(Speed.FAST, _FRUGAL, ((inf, 5 / 3),)),
         Policy(Speed.BALANCED, _FRUGAL, ((384, 2.5), (768, 2), (inf, 1.5)), is_linear=True),
         Policy(Speed.BEST, _THOROUGH, ((inf, 4),), is_linear=True, trims_from=8, level_clearance=2),
     )

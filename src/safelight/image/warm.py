@@ -7,6 +7,7 @@ from PIL import Image as PillowImage
 
 from safelight.image.formats import OUTPUT_FORMATS
 from safelight.image.spec import ThumbnailSpec
+from safelight.image.speed import SPEEDS
 
 _SVG = b"""<svg xmlns="http://www.w3.org/2000/svg" width="16" height="16"><text y="9">a</text></svg>"""
 _PILLOW_FORMATS = ("BMP", "ICO", "TGA", "PCX", "PPM", "DDS", "JPEG2000", "SGI")
@@ -22,3 +23,6 @@ def samples() -> Iterator[tuple[bytes, list[ThumbnailSpec]]]:
         file = BytesIO()
         PillowImage.new("RGB", (16, 16)).save(file, name)
         yield file.getvalue(), [_SMALL]
+    file = BytesIO()
+    PillowImage.new("RGB", (128, 128)).save(file, "JPEG", progressive=True)
+    yield file.getvalue(), [ThumbnailSpec.parse(f"fit,16,16,webp,speed:{speed}") for speed in SPEEDS]

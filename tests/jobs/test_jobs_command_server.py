@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -161,12 +162,32 @@ def test_an_interrupted_submission_is_gone_on_with(server: JobServer, place: Pat
     process.send_signal(signal.SIGINT)
     output, complaints = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, output) == (130, "")
-    assert complaints == "1000 jobs are accepted; to go on, repeat it with --batch interrupted\n"
+    assert complaints == "1000 jobs are known to be accepted; to go on, repeat it with --batch interrupted\n"
     output = run(server, "submit", "-", "--batch", "interrupted", stdin=lines)
     assert output == "1100 jobs accepted in batch interrupted\n"
     jobs = exported(server, "--batch", "interrupted")  # more than a page
     assert len({job["outputs"][0]["to"] for job in jobs}) == len({job["id"] for job in jobs}) == 1100
     run(server, "cancel", "--batch", "interrupted")
+
+
+def test_when_an_answer_is_missing_the_batch_is_named(server: JobServer, place: Path) -> None:
+    """Somebody takes the jobs and says nothing: they may be accepted, in a batch that nobody knew before."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        process = start(server, "submit", "-", "--url", url)
+        assert process.stdin
+        process.stdin.write(as_lines(jobs_of(place, 1, "missing")))
+        process.stdin.close()
+        process.stdin = None
+        listening.settimeout(PATIENCE_S)
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(65536)
+        output, complaints = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, output) == (1, "")
+    first, second, *_ = complaints.splitlines()
+    assert re.fullmatch(r"0 jobs are known to be accepted; to go on, repeat it with --batch \S+", first)
+    assert second == f"{url} broke off"
 
 
 def test_a_server_that_is_killed_and_comes_back_is_waited_for(

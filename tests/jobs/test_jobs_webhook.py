@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import itertools
+import re
 import ssl
 import time
 from base64 import b64decode, b64encode
@@ -17,6 +18,7 @@ import msgspec
 import pytest
 from job_servers import Answer, HttpServer, Seen, for_ever, http_server, raw, reply
 from job_support import held, lease_all, order, until
+from serving import ROOT
 
 from conftest import Certificates, Names
 from safelight.config.load import load
@@ -39,6 +41,7 @@ KEY = b"0123456789abcdef"
 QUICK = Pace(poll_s=0.05, first_delay_s=0.02, max_delay_s=0.05, max_attempts=4)
 HERE = Policy(webhooks=(Rule("127.0.0.1"),), deliver_timeout_s=60, connect_timeout_s=30)
 PATH = "/hooks/jobs"
+GUIDE = (ROOT / "docs" / "jobs.md").read_text()
 
 
 @pytest.fixture
@@ -173,6 +176,20 @@ async def test_a_message_shows_no_password(queue: SqliteQueue, web: HttpServer) 
     assert verified(request)["data"]["source"] == "https://origin.example/a.png"
     assert b"hidden" not in request.body
     assert b64decode(request.headers["authorization"].removeprefix("Basic ")) == b"me:my-password"
+
+
+async def test_a_receiver_checks_as_the_document_shows(queue: SqliteQueue, web: HttpServer) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    shown: dict[str, Any] = {}
+    exec(code, shown)
+    web.answers[PATH] = reply(200)
+    await outcome(queue, web.url + PATH)
+    (request,) = web.seen
+    assert shown["is_genuine"](request.headers, request.body, KEY)
+    assert not shown["is_genuine"](request.headers, request.body + b" ", KEY)
+    assert not shown["is_genuine"](request.headers, request.body, b"another key")
+    past = {**request.headers, "webhook-timestamp": "1700000000"}
+    assert not shown["is_genuine"](past, request.body, KEY)
 
 
 @pytest.mark.parametrize(

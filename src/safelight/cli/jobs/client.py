@@ -34,6 +34,10 @@ class NoAnswer(SafelightError):
     """Nobody knows what has become of the request; it may be repeated later."""
 
 
+class NotReached(NoAnswer):
+    """Nobody was there to hear the request."""
+
+
 class NotHeeded(SafelightError):
     """The server does not do it. The message has a line for each complaint of `problem`."""
 
@@ -159,7 +163,7 @@ class Client:
         try:
             yield
         except httpx.ConnectError as error:
-            raise NoAnswer(f"no job server can be reached at {self._place}", detail=str(error)) from error
+            raise NotReached(f"no job server can be reached at {self._place}", detail=str(error)) from error
         except httpx.TimeoutException as error:
             raise NoAnswer(f"{self._place} does not answer") from error
         except httpx.HTTPError as error:

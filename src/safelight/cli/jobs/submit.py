@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from safelight.cli.jobs import lines
-from safelight.cli.jobs.client import OUTAGE_S, Client, NotHeeded, connected
+from safelight.cli.jobs.client import OUTAGE_S, Client, NotHeeded, NotReached, connected
 from safelight.cli.jobs.options import client_options
 from safelight.cli.jobs.progress import shown
 from safelight.errors import SafelightError
@@ -55,12 +55,17 @@ def submit_command(
 
 @dataclass(slots=True)
 class Submission:
-    """What is sent, and how far that has come. `batches` are those of accepted jobs, in their sequence."""
+    """What is sent, and how far that has come.
+
+    `batches` are those of accepted jobs, in their sequence. `is_unsure`: more than `accepted` may have been
+    accepted, because an answer is missing.
+    """
 
     files: tuple[str, ...]
     batch: str
     accepted: int = 0
     batches: dict[str, None] = field(default_factory=dict[str, None])
+    is_unsure: bool = False
     is_complete: bool = False
 
     def run(self, client: Client) -> None:
@@ -78,19 +83,21 @@ class Submission:
         """Say what is left to be done, when it did not come to its end."""
         if self.is_complete:
             click.echo(f"the jobs go on; to wait again, repeat it with --batch {self.batch}", err=True)
-        elif self.accepted:
-            click.echo(
-                f"{self.accepted} jobs are accepted; to go on, repeat it with --batch {self.batch}", err=True
-            )
+        elif self.accepted or self.is_unsure:
+            known = f"{self.accepted} jobs are known to be accepted"
+            click.echo(f"{known}; to go on, repeat it with --batch {self.batch}", err=True)
 
     def _send(self, client: Client, chunk: lines.Chunk) -> None:
         """A server that was there a moment ago may be restarting; no server at all is told at once."""
+        self.is_unsure = True
         try:
             ids = client.submit(chunk.body, patience_s=OUTAGE_S if self.accepted else 0)
-        except NotHeeded as error:
-            if not error.problem.errors:
-                raise
-            raise lines.BadLines("\n".join(chunk.complaints(error.problem.errors))) from error
+        except (NotHeeded, NotReached) as error:
+            self.is_unsure = False
+            if isinstance(error, NotHeeded) and error.problem.errors:
+                raise lines.BadLines("\n".join(chunk.complaints(error.problem.errors))) from error
+            raise
+        self.is_unsure = False
         self.accepted += len(ids)
         self.batches.update(dict.fromkeys(line.batch for line in chunk.lines))
 

@@ -1,5 +1,6 @@
 """Jobs of a worker that was killed are done again at once, and no living worker loses one by that."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -127,6 +128,25 @@ async def test_where_no_worker_can_show_itself_leases_expire(path: Path) -> None
     assert await other.extend([held(job)], LONG_S) == set()
     await other.close()
     await queue.close()
+
+
+def test_nobody_takes_a_worker_for_dead_that_is_about_to_show_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks just before the file is locked must not find it under the worker's name."""
+    real, seen = fcntl.flock, list[str]()
+
+    def look_first(file: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", real)
+        with dead_workers(tmp_path) as dead:
+            seen.extend(dead)
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", look_first)
+    presence = Presence(tmp_path)
+    presence.show("worker")
+    assert "worker" not in seen
+    presence.end()
 
 
 def test_names_may_be_anything(tmp_path: Path) -> None:

@@ -98,7 +98,10 @@ class Epochs:
     def unchanged(self, slots: Iterable[int], since: int) -> bool:
         """Whether nothing with one of these slots has changed after the time `since`."""
         numbers = self._file.numbers
-        return all(numbers[_FIRST_SLOT + slot] <= since for slot in slots)
+        for slot in slots:  # noqa: SIM110 (on every hit: a third of the time that `all` takes)
+            if numbers[_FIRST_SLOT + slot] > since:
+                return False
+        return True
 
     def mark(self, slot: int) -> None:
         """Make invalid what depends on `slot`. Raises: StorageError."""

@@ -9,6 +9,7 @@ What is sent and counted is the same.
 from collections import OrderedDict
 from dataclasses import dataclass
 from time import time
+from typing import NamedTuple
 
 from safelight.model import Answer, Standing
 from safelight.server.answer import head_of
@@ -50,8 +51,7 @@ class _Known:
     unchanged: list[Header]
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(NamedTuple):
     """An answer that can be sent at once. `size`: of the body that the client is told of."""
 
     status: int

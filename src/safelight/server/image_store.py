@@ -50,6 +50,8 @@ class StoreService:
         for endpoint in self._api.endpoints:
             if endpoint.cache is not None:
                 await endpoint.cache.close()
+        for shelf in self._api.resources.shelves.values():
+            shelf.epochs.close()
         for client in self._api.resources.s3.values():
             await client.close()
 

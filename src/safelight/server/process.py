@@ -183,9 +183,13 @@ class Application(RenewableApplication):
             self.cfg.set(name, value)
 
     def load(self) -> AsgiApp:
-        """In a worker: make its application."""
+        """In a worker: make its application. Raises: SystemExit when that is impossible, which is logged."""
         assert self._seat is not None  # noqa: S101 (set by `_post_fork`)
-        return self._make_app(self._seat)
+        try:
+            return self._make_app(self._seat)
+        except SafelightError as error:
+            _log.error(f"cannot start: {error.message}", detail=error.detail)
+            sys.exit(START_FAILED)
 
     def renew(self) -> bool:
         """In the master, on SIGHUP: read configuration and certificate again; a bad one changes nothing.

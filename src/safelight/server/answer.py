@@ -3,7 +3,7 @@
 import asyncio
 import os
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -157,16 +157,19 @@ async def send_stream(
     head_only: bool,
     extra: tuple[Header, ...],
     stopping: asyncio.Event,
-) -> int:
-    """Send `stream`; the bytes that it had. `receive`: of a request whose body is there or is not wanted."""
+    note_sent: Callable[[int], None],
+) -> None:
+    """Send `stream`, and tell `note_sent` of the bytes of each piece.
+
+    `receive`: of a request whose body is there or is not wanted.
+    """
     headers = [*content_headers(stream.content_type), *encoded(stream.facts), *extra]
     await send({"type": "http.response.start", "status": stream.status, "headers": headers})
     if head_only:
         await stream.pieces.aclose()
         await send({"type": "http.response.body", "body": b""})
-        return 0
-    pump = _Pump(send, stream.pieces)
-    pumping = asyncio.create_task(pump.run())
+        return
+    pumping = asyncio.create_task(_pump(send, stream.pieces, note_sent))
     ends = (asyncio.create_task(_client_leaves(receive)), asyncio.create_task(stopping.wait()))
     try:
         await asyncio.wait((pumping, *ends), return_when=asyncio.FIRST_COMPLETED)
@@ -179,23 +182,14 @@ async def send_stream(
     with suppress(TimeoutError):
         async with asyncio.timeout(LAST_PIECE_S):
             await send({"type": "http.response.body", "body": b""})
-    return pump.sent_bytes
 
 
-class _Pump:
-    """Sends pieces and counts them."""
-
-    def __init__(self, send: Send, pieces: AsyncGenerator[bytes]) -> None:
-        self._send = send
-        self._pieces = pieces
-        self.sent_bytes = 0
-
-    async def run(self) -> None:
-        """Until there are no more. Raises: what making or sending a piece raises."""
-        async with aclosing(self._pieces) as pieces:
-            async for piece in pieces:
-                await self._send({"type": "http.response.body", "body": piece, "more_body": True})
-                self.sent_bytes += len(piece)
+async def _pump(send: Send, pieces: AsyncGenerator[bytes], note_sent: Callable[[int], None]) -> None:
+    """Send pieces until there are no more. Raises: what making or sending one raises."""
+    async with aclosing(pieces):
+        async for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            note_sent(len(piece))
 
 
 async def _client_leaves(receive: Receive) -> None:

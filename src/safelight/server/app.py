@@ -285,8 +285,14 @@ class App:
             self._count("writing")
         try:
             if isinstance(answer, Stream):
-                account.sent_bytes = account.length_bytes = await send_stream(
-                    exchange.send, exchange.receive, answer, head_only, reply.extra, self._stopping
+                await send_stream(
+                    exchange.send,
+                    exchange.receive,
+                    answer,
+                    head_only,
+                    reply.extra,
+                    self._stopping,
+                    lambda size: _note_piece(account, size),
                 )
             else:
                 await send_answer(exchange.send, answer, reply.first, head_only, reply.extra)
@@ -327,6 +333,12 @@ def _note_reply(account: Account, reply: _Reply, exchange: Exchange) -> None:
     account.status = answer.status
     account.length_bytes = 0 if isinstance(answer, Stream) else answer.body.size
     account.sent_bytes = 0 if exchange.method == "HEAD" else account.length_bytes
+
+
+def _note_piece(account: Account, size: int) -> None:
+    """Of a stream: nobody knew before how long it would be."""
+    account.length_bytes += size
+    account.sent_bytes += size
 
 
 def _report(exchange: Exchange, status: int, error: Exception) -> None:

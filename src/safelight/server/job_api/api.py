@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+import structlog
 
 from safelight.blob import MemoryBlob
 from safelight.errors import NotFound
@@ -31,6 +32,8 @@ DOCUMENT = "/openapi.json"
 ROOMS = ("/jobs", "/batches", DOCUMENT)
 
 _EVENT_HEADERS = (("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
+
+_log = structlog.get_logger("safelight.jobs")
 
 
 def is_ours(raw_path: str) -> bool:
@@ -79,6 +82,7 @@ class JobApi:
         # Thousands of jobs take a while, and others want to be answered.
         orders, is_one = await asyncio.to_thread(self._orders, body.read(), headers.get("content-type", ""))
         ids = await self._queue.submit(orders)
+        _log.info("jobs accepted", count=len(ids), first=ids[0])
         if not is_one:
             return json_answer(Accepted(ids), HTTPStatus.ACCEPTED)
         view = job_view(await self._queue.get(ids[0]))

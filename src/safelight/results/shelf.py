@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
@@ -94,8 +95,11 @@ class Shelf:
         return True
 
     def usage(self) -> Usage:
-        """Counts the files."""
-        sizes = [file.stat().st_size for file in self._files()]
+        """Counts the files; others may come and go meanwhile."""
+        sizes: list[int] = []
+        for file in self._files():
+            with suppress(FileNotFoundError):
+                sizes.append(file.stat().st_size)
         return Usage(len(sizes), sum(sizes))
 
     def clear(self) -> int:

@@ -77,8 +77,6 @@ class GuardedProtocol(HttpToolsProtocol):
             if self._overhead_bytes > MAX_HEAD_BYTES:  # endless chunk extensions or trailers
                 self._refuse(_BAD_REQUEST)
                 return
-            if self.cycle.transport is self.transport:
-                self.cycle.transport = _GentleTransport(self)  # pyright: ignore[reportAttributeAccessIssue]
             if self._read_guard is None:
                 self._expect_body()
         elif self._in_head or not self._serving():
@@ -129,6 +127,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.url[:1] != b"/":
             self.url = _origin_form(self.url)
         super().on_headers_complete()
+        self.cycle.transport = _JoiningTransport(self)  # pyright: ignore[reportAttributeAccessIssue]
         if self._is_last_request:
             self.cycle.keep_alive = False
         self._in_body = True
@@ -249,15 +248,38 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-class _GentleTransport:
-    """The transport as a request with a body sees it: `close` does not cut off what is still arriving."""
+class _JoiningTransport:
+    """The transport as a request sees it: the head of its answer goes out with what follows, by one system call.
+
+    A head that nothing follows in the same turn of the event loop goes out alone. `close` does not cut off
+    what is still arriving of a body.
+    """
+
+    __slots__ = ("_head", "_protocol", "_transport", "is_closing")
 
     def __init__(self, protocol: GuardedProtocol) -> None:
         self._protocol = protocol
-        self.write = protocol.transport.write
+        self._transport = protocol.transport
+        self._head: bytes | None = None
         self.is_closing = protocol.transport.is_closing
 
+    def write(self, data: bytes) -> None:
+        if self._head is None:
+            self._head = data
+            self._protocol.loop.call_soon(self._send_head)
+        elif self._head:
+            head, self._head = self._head, b""
+            self._transport.writelines((head, data))
+        else:
+            self._transport.write(data)
+
+    def _send_head(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
     def close(self) -> None:
+        self._send_head()
         self._protocol.close_gently()
 
 

@@ -249,7 +249,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
 
 class _JoiningTransport:
-    """The transport as a request sees it: the head of its answer goes out with what follows, by one system call.
+    """The transport as a request sees it: the head of its answer goes out with what follows, by one call.
 
     A head that nothing follows in the same turn of the event loop goes out alone. `close` does not cut off
     what is still arriving of a body.

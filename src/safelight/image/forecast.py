@@ -40,7 +40,7 @@ def _making(source: Input, recipe: Recipe, decoded: Size, run: Run) -> cost.Maki
         light_bytes=cost.of_light(decoded, recipe.target, rows) if is_linear else 0,
         is_streamed=recipe.is_streamed(source),
         is_turned=source.orientation != 1,
-        converted=decoded if recipe.policy.is_linear else recipe.target,
+        converted=decoded if recipe.mixes_light else recipe.target,
     )
 
 

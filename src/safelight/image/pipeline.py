@@ -211,7 +211,7 @@ def _decoded(source: Input, demand: Demand, recipes: Sequence[Recipe]) -> Level:
     """8 bits, in sRGB already if that is where light is mixed."""
     level = source.decoder.decode(demand)
     image = to_8_bit(level.image)
-    image = to_srgb(image) if demand.policy.is_linear else image
+    image = to_srgb(image) if any(recipe.mixes_light for recipe in recipes) else image
     return level._replace(image=_flattened_early(image, recipes))
 
 
@@ -221,7 +221,7 @@ def _brought(level: Level, recipe: Recipe) -> Image:
         level = whole(complete(level.image, recipe.target))
     elif recipe.policy.is_reference:
         level = whole(level.image)
-    return level.scaled(recipe.target, is_linear=recipe.policy.is_linear)
+    return level.scaled(recipe.target, is_linear=recipe.mixes_light)
 
 
 def load_base(source: Input, recipes: Sequence[Recipe]) -> Level:
@@ -234,7 +234,8 @@ def load_base(source: Input, recipes: Sequence[Recipe]) -> Level:
         top = _top(recipes)
         if top is not None and not level.image.hasalpha():
             return Level(*top.target, _brought(level, top).copy_memory())
-        return reduce(level, wanted.need) if wanted.policy.is_linear else box_shrink(level.image, wanted.need)
+        is_linear = any(recipe.mixes_light for recipe in recipes)
+        return reduce(level, wanted.need) if is_linear else box_shrink(level.image, wanted.need)
 
 
 def _top(recipes: Sequence[Recipe]) -> Recipe | None:
@@ -255,7 +256,7 @@ def _from_levels(levels: list[Level], recipe: Recipe) -> Image:
     fitting = (level for level in levels if level.covers(need))
     level = min(fitting, key=lambda level: level.width, default=levels[0])
     level = level._replace(image=_flattened_early(level.image, [recipe]))
-    image = level.scaled(recipe.target, is_linear=recipe.policy.is_linear)
+    image = level.scaled(recipe.target, is_linear=recipe.mixes_light)
     if not levels[0].image.hasalpha():
         image = image.copy_memory()
         levels.append(Level(*recipe.target, image))

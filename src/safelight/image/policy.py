@@ -3,7 +3,8 @@
 How much is decoded for a pixel of the output: JPEGs can be had at 1/2, 1/4 and 1/8, for less work each. At
 1.67 source pixels nearly nothing is lost as long as resizing is in gamma; in linear light small pictures need
 more, because the decoder averages in gamma, and big ones cost more than they gain (SSIMULACRA2 of the worst
-of twelve photographs at 256 pixels: 72 with 2, 86 with 2.5).
+of twelve photographs at 256 pixels: 72 with 2, 86 with 2.5). What is longer than 1536 pixels is not shrunk
+much after decoding, so light has little to do there, and would double the CPU time.
 """
 
 from collections.abc import Mapping
@@ -43,7 +44,8 @@ class Policy:
     """How inputs are decoded and resized.
 
     `clearances`: for outputs up to a longest side, in pixels, how many source pixels to decode for each of
-    theirs; () for what the decoder thinks right. `is_linear`: resize in linear light. `uses_turbo`: decode
+    theirs; () for what the decoder thinks right. `linear_up_to`: resize in linear light what becomes no
+    longer than this. `uses_turbo`: decode
     JPEGs by libjpeg-turbo, where libvips takes 8 % (at 1/4) to 50 % (whole) more time for the same.
     `trims_from`: cut progressive JPEGs that are shrunk so many times. `level_clearance`: how much larger an
     output must be for another to be made of it.
@@ -52,7 +54,7 @@ class Policy:
     speed: Speed
     encoders: Encoders
     clearances: tuple[tuple[float, float], ...] = ()
-    is_linear: bool = False
+    linear_up_to: float = 0
     uses_turbo: bool = True
     trims_from: float = 4
     level_clearance: float = 1.6
@@ -61,6 +63,15 @@ class Policy:
     def is_reference(self) -> bool:
         """Pixels as the older server's."""
         return self.speed is Speed.REFERENCE
+
+    @property
+    def is_linear(self) -> bool:
+        """Anything is resized in linear light."""
+        return self.linear_up_to > 0
+
+    def mixes_light(self, target: Size) -> bool:
+        """An output of that size is resized in linear light."""
+        return max(target) <= self.linear_up_to
 
     def clearance(self, target: Size, by_decoder: float) -> float:
         """Source pixels to decode for each pixel of the output; drawings are drawn at its size."""
@@ -99,7 +110,7 @@ POLICIES: Mapping[Speed, Policy] = {
     for policy in (
         Policy(Speed.REFERENCE, _REFERENCE, uses_turbo=False, trims_from=inf),
         Policy(Speed.FAST, _FRUGAL, ((inf, 5 / 3),)),
-        Policy(Speed.BALANCED, _FRUGAL, ((384, 2.5), (768, 2), (inf, 1.5)), is_linear=True),
-        Policy(Speed.BEST, _THOROUGH, ((inf, 4),), is_linear=True, trims_from=8, level_clearance=2),
+        Policy(Speed.BALANCED, _FRUGAL, ((384, 2.5), (768, 2), (inf, 1.5)), linear_up_to=1536),
+        Policy(Speed.BEST, _THOROUGH, ((inf, 4),), linear_up_to=inf, trims_from=8, level_clearance=2),
     )
 }

@@ -32,6 +32,11 @@ class Recipe:
     plan: Plan | None = None
     encoding: Encoding | None = None
 
+    @property
+    def mixes_light(self) -> bool:
+        """It is resized in linear light, if it is made smaller."""
+        return self.policy.mixes_light(self.target)
+
     def is_streamed(self, source: Input) -> bool:
         """Every pixel is read once, from top to bottom, until it is encoded."""
         return self.plan is not None and source.orientation == 1 and not self.is_linear(source)
@@ -40,7 +45,7 @@ class Recipe:
         """It is made smaller, in linear light; that ends in memory."""
         size = source.decoder.size
         is_smaller = self.target.width < size.width or self.target.height < size.height
-        return self.policy.is_linear and is_smaller
+        return self.mixes_light and is_smaller
 
     def need(self, source: Input) -> Size:
         """Size to decode at least: the virtual one for edits, else so much that one resize does it well."""

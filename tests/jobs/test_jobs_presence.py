@@ -149,6 +149,23 @@ def test_nobody_takes_a_worker_for_dead_that_is_about_to_show_itself(
     presence.end()
 
 
+def test_nobody_takes_a_worker_for_dead_that_is_just_leaving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves between the moments when its file is opened and when that is locked."""
+    presence = Presence(tmp_path)
+    presence.show("worker")
+    real = fcntl.flock
+
+    def leave_first(file: int, how: int) -> None:
+        presence.end()
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", leave_first)
+    with dead_workers(tmp_path) as dead:
+        assert dead == []
+
+
 def test_names_may_be_anything(tmp_path: Path) -> None:
     worker = "host/../:1:ä"
     presence = Presence(tmp_path / "workers")

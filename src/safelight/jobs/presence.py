@@ -3,6 +3,7 @@
 Process ids could not tell: they are given again, and mean something else in another container.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Generator
@@ -75,10 +76,12 @@ def _made_locked(path: Path) -> int:
 
 
 def _locked(path: Path) -> int:
-    """The file, opened and locked. Raises: OSError."""
+    """The file, opened and locked. Raises: OSError, also when it was removed before it could be locked."""
     file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(file).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "removed meanwhile", str(path))
     except OSError:
         os.close(file)
         raise

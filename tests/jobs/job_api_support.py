@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -135,3 +136,8 @@ class Gate:
 def bodies(web: HttpServer, path: str) -> list[bytes]:
     """What was put to a path."""
     return [seen.body for seen in web.seen if seen.target == path and seen.method == "PUT"]
+
+
+def start_api(directory: Path, *options: str, lines: tuple[str, ...] = HERE, **more: Any) -> Any:
+    """`job_server` with the API, where loopback may be source and destination."""
+    return job_server(directory, *options, configuration=allowed(*lines), **more)

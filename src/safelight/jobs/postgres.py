@@ -162,7 +162,7 @@ class PostgresQueue:
             return []
         columns = _columns(orders)
         ids = await self._link.run(lambda connection: _accept(connection, columns))
-        self._changed(is_news=True)
+        self._changed(len(orders), is_news=True)
         return ids
 
     async def lease(self, worker: str, count: int, lease_s: float, per_host: int) -> list[Job]:

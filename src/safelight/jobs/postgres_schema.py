@@ -68,11 +68,11 @@ CREATE INDEX ended_jobs ON jobs (state, ended_at) WHERE ended_at IS NOT NULL;
 -- arrival, or that somebody was changing; a lane may be too good. A host at its limit costs one row, however
 -- many jobs it has.
 CREATE TABLE lanes (
-    host      text COLLATE "C" PRIMARY KEY,
-    priority  integer NOT NULL,
-    seq       bigint NOT NULL
+    host  text COLLATE "C" PRIMARY KEY,
+    rank  integer NOT NULL,  -- minus the priority: the smallest goes first
+    seq   bigint NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
-CREATE INDEX lanes_in_order ON lanes (priority DESC, seq);
+CREATE INDEX lanes_in_order ON lanes (rank, seq);
 
 -- The best of the jobs that one statement has made ready, for each host.
 CREATE TABLE arrivals (
@@ -181,10 +181,9 @@ END $$;
 CREATE FUNCTION fold_arrivals() RETURNS void LANGUAGE sql AS $$
     WITH folded AS (DELETE FROM arrivals RETURNING *)
     INSERT INTO lanes
-        SELECT DISTINCT ON (host) host, priority, seq FROM folded ORDER BY host, priority DESC, seq
-        ON CONFLICT (host) DO UPDATE SET priority = excluded.priority, seq = excluded.seq
-        WHERE excluded.priority > lanes.priority
-            OR (excluded.priority = lanes.priority AND excluded.seq < lanes.seq)
+        SELECT DISTINCT ON (host) host, -priority, seq FROM folded ORDER BY host, priority DESC, seq
+        ON CONFLICT (host) DO UPDATE SET rank = excluded.rank, seq = excluded.seq
+        WHERE (excluded.rank, excluded.seq) < (lanes.rank, lanes.seq)
 $$;
 
 -- Fold `tally_changes` into `tallies`; whoever calls it holds TALLY_LOCK.
@@ -219,9 +218,11 @@ CREATE FUNCTION lease(worker text, wanted integer, lease_seconds double precisio
                       seconds double precision, stalled bigint[], fences bigint[], beats bigint[])
 RETURNS SETOF jobs LANGUAGE plpgsql {_BY_INDEX} AS $$
 DECLARE
-    full_hosts text[];
+    full_hosts jsonb;
     lane lanes;
     head record;
+    passed_rank integer := -1000;
+    passed_seq bigint := 0;
     left_over integer := wanted;
     next_due double precision :=
         (SELECT due FROM jobs WHERE state = 'waiting' AND due IS NOT NULL ORDER BY due LIMIT 1);
@@ -242,23 +243,28 @@ BEGIN
         WHERE jobs.state = 'running' FOR UPDATE OF jobs SKIP LOCKED));
     PERFORM fold_arrivals();
 
-    -- No more hosts than jobs that run, so few lanes are passed over.
-    full_hosts := ARRAY(SELECT host FROM jobs WHERE state = 'running' AND host <> ''
-                        GROUP BY host HAVING count(*) >= per_host);
+    full_hosts := (SELECT coalesce(jsonb_object_agg(host, 1), '{{}}') FROM (
+        SELECT host FROM jobs WHERE state = 'running' AND host <> ''
+        GROUP BY host HAVING count(*) >= per_host) AS counted);
     WHILE left_over > 0 LOOP
-        SELECT * INTO lane FROM lanes WHERE host <> ALL (full_hosts) ORDER BY priority DESC, seq LIMIT 1;
+        -- Lanes move back only, and hosts stay full, so those passed over need not be looked at again.
+        SELECT * INTO lane FROM lanes
+            WHERE (rank, seq) >= (passed_rank, passed_seq) AND NOT full_hosts ? host
+            ORDER BY rank, seq LIMIT 1;
         EXIT WHEN NOT FOUND;
-        SELECT seq, priority INTO head FROM jobs
+        passed_rank := lane.rank;
+        passed_seq := lane.seq;
+        SELECT -priority AS rank, seq INTO head FROM jobs
             WHERE host = lane.host AND state = 'waiting' AND due IS NULL
             ORDER BY host, priority DESC, seq LIMIT 1 FOR UPDATE SKIP LOCKED;
         IF NOT FOUND THEN
             IF EXISTS (SELECT FROM jobs WHERE host = lane.host AND state = 'waiting' AND due IS NULL) THEN
-                full_hosts := full_hosts || lane.host;  -- somebody is about to cancel what it has
+                full_hosts := full_hosts || jsonb_build_object(lane.host, 1);  -- its jobs are being changed
             ELSE
                 DELETE FROM lanes WHERE host = lane.host;
             END IF;
-        ELSIF head.priority < lane.priority OR (head.priority = lane.priority AND head.seq > lane.seq) THEN
-            UPDATE lanes SET priority = head.priority, seq = head.seq WHERE host = lane.host;
+        ELSIF (head.rank, head.seq) > (lane.rank, lane.seq) THEN
+            UPDATE lanes SET rank = head.rank, seq = head.seq WHERE host = lane.host;
         ELSE
             RETURN QUERY UPDATE jobs SET state = 'running', attempts = attempts + 1, fence = fence + 1,
                     owner = worker, beat = 0, lease_s = lease_seconds,
@@ -267,7 +273,7 @@ BEGIN
             left_over := left_over - 1;
             IF lane.host <> '' AND (SELECT count(*) FROM jobs WHERE state = 'running' AND host = lane.host)
                     >= per_host THEN
-                full_hosts := full_hosts || lane.host;
+                full_hosts := full_hosts || jsonb_build_object(lane.host, 1);
             END IF;
         END IF;
     END LOOP;

@@ -98,20 +98,18 @@ def test_nothing_that_a_client_sends_can_begin_a_line(server: Server) -> None:
 @pytest.mark.parametrize(
     ("path", "query", "shown"),
     [
-        (b"/a", b"hmac=12&b=c", "/a?hmac=***&b=c"),
-        (b"/a", b"x%5Fh%6Dac=12&X-Amz-Signature=34", "/a?x%5Fh%6Dac=***&X-Amz-Signature=***"),
-        (b"/a", b"TOKEN=12;b", "/a?TOKEN=***"),
-        (b"/a/password=12/b", b"", "/a/password=***"),
+        (b"/a", b"hmac=c0ffee&b=c", "/a?hmac=***&b=c"),
+        (b"/a", b"x%5Fh%6Dac=c0ffee&X-Amz-Signature=decaf", "/a?x%5Fh%6Dac=***&X-Amz-Signature=***"),
+        (b"/a", b"TOKEN=c0ffee;b", "/a?TOKEN=***"),
+        (b"/a/password=c0ffee/b", b"", "/a/password=***"),
         (b"/a", b"hmac&b=c", "/a?hmac&b=c"),
     ],
 )
 def test_secrets_are_not_shown(make: Callable[..., bytes], path: bytes, query: bytes, shown: str) -> None:
     line = make({**SCOPE, "raw_path": path, "query_string": query}, Account()).decode()
     assert f'"{shown}"' in line or f" {shown} " in line
-    assert (
-        "12" not in line.partition(shown)[0].rpartition("GET")[2] + line.partition(shown)[2].partition(" ")[0]
-    )
-    assert "34" not in line.partition("GET")[2].partition("duration")[0].partition(" 0 ")[0]
+    assert "c0ffee" not in line
+    assert "decaf" not in line
 
 
 @pytest.mark.parametrize("make", [json_line, text_line])

@@ -95,7 +95,7 @@ def parse_encoding(
         tuned(format_.name, encoders.of(format_.name), {} if policy.is_reference else options),
         is_equal,
         encoders.interlaced_from,
-        settings.deadline_s,
+        inf if policy.is_reference else settings.deadline_s,
     )
 
 

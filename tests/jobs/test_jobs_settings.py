@@ -36,7 +36,7 @@ def test_the_example_of_the_statement() -> None:
     assert found.policy.source_roots == (Path("/srv/originals"),)
     assert found.policy.destinations[-1] == Rule("thumbnails", "s3")
     assert set(found.accounts) == {"thumbnails"}
-    assert (found.pace.per_host, found.pace.max_attempts) == (4, 6)
+    assert (found.workers(8).pace.per_host, found.pace.max_attempts) == (4, 6)
     assert found.schemes.sources >= {"file"}
     assert found.schemes.destinations == {"http", "https", "ftp", "ftps", "s3"}
 
@@ -59,6 +59,12 @@ def test_limits_and_hosts() -> None:
     assert policy.destination_roots == (Path.cwd() / "out",)
     assert found.has_destinations
     assert (found.workers(4).pace.concurrency, found.workers(12).pace.concurrency) == (9, 12)
+
+
+@pytest.mark.parametrize(("at_a_time", "per_host"), [(1, 2), (8, 4), (64, 8)])
+def test_one_host_leaves_room_for_others(at_a_time: int, per_host: int) -> None:
+    assert settings("jobs").workers(at_a_time).pace.per_host == per_host
+    assert settings("jobs per-host=50").workers(at_a_time).pace.per_host == 50
 
 
 def test_the_api_and_the_queue() -> None:
@@ -86,6 +92,7 @@ def test_legacy_is_open() -> None:
     ("text", "place", "message"),
     [
         ('jobs {\n sorce "a"\n}', "2:2", "did you mean 'source'"),
+        ('jobs {\n webhook "ftp://a.example"\n}', "2:2", "called over HTTP"),
         ('jobs {\n token "short"\n}', "2:2", "at least 16 characters"),
         ('jobs {\n token "0123456789 bcdef"\n}', "2:2", "letters, digits"),
         ('jobs {\n queue "mysql://db"\n}', "2:2", "postgresql://"),

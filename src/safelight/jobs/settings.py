@@ -21,19 +21,23 @@ from safelight.storage.s3.account import Account
 
 T = TypeVar("T")
 
+MOST_PER_HOST = 8
+"""Jobs at a time whose sources are on one host, unless configured: origins are not to be flooded either."""
+
 
 @dataclass(frozen=True, slots=True)
 class JobSettings:
-    """What jobs may do, and how many at a time.
+    """What jobs may do, and how many at a time; `workers` gives `pace` its final numbers.
 
     `accounts`: at object stores, by bucket. `tokens`: who shows one of them may use the server; none: all
     may. `webhook_secret`: what webhooks are signed with. `queue`: URL of the database that several machines
-    share; None: a file of this machine.
+    share; None: a file of this machine. `per_host`: as configured; None: so that one slow host leaves room.
     """
 
     policy: Policy = field(default_factory=Policy)
     accounts: Mapping[str, Account] = field(default_factory=dict[str, Account])
-    pace: Pace = field(default_factory=lambda: Pace(per_host=8))
+    pace: Pace = field(default_factory=Pace)
+    per_host: int | None = None
     tokens: tuple[str, ...] = ()
     webhook_secret: str = ""
     queue: str | None = None
@@ -56,8 +60,9 @@ class JobSettings:
 
     def workers(self, concurrency: int) -> "JobSettings":
         """The same with at least so many jobs at a time."""
-        pace = msgspec.structs.replace(self.pace, concurrency=max(self.pace.concurrency, concurrency))
-        return replace(self, pace=pace)
+        most = max(self.pace.concurrency, concurrency)
+        per_host = self.per_host or max(1, min(MOST_PER_HOST, most // 2))
+        return replace(self, pace=msgspec.structs.replace(self.pace, concurrency=most, per_host=per_host))
 
 
 def job_settings(config: Config | None, *, legacy: bool) -> JobSettings:
@@ -90,11 +95,12 @@ def job_settings(config: Config | None, *, legacy: bool) -> JobSettings:
         problems.append(Problem(declared.tag.position, error.message))
     if problems:
         raise ConfigError("\n".join(map(str, problems)))
-    pace = Pace(concurrency=declared.concurrency, per_host=declared.per_host, max_attempts=declared.attempts)
+    pace = Pace(concurrency=declared.concurrency, max_attempts=declared.attempts)
     return JobSettings(
         policy,
         accounts,
         pace,
+        declared.per_host,
         tokens=tuple(entry.text for entry in declared.named("token")),
         webhook_secret=declared.webhook_secret,
         queue=next((entry.text for entry in declared.named("queue")), None),

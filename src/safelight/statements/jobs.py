@@ -51,6 +51,8 @@ class JobEntry(Statement):
             yield "'s3' is only for a destination 's3://bucket'"
         if self.tag.name == "source" and self.text.startswith("s3:"):
             yield "sources cannot be in buckets"
+        if self.tag.name == "webhook" and not re.match(r"(https?://|(?!.*://))", self.text):
+            yield "webhooks are called over HTTP"
         if self.tag.name == "token" and len(self.text) < MIN_SECRET:
             yield f"expected a token of at least {MIN_SECRET} characters"
         if self.tag.name == "token" and not _TOKEN.fullmatch(self.text):
@@ -89,7 +91,9 @@ class Jobs(Statement):
     fetch_timeout: Duration = attribute(default=Duration(60), help="for one source, with its redirects")
     deliver_timeout: Duration = attribute(default=Duration(30), help="for one delivery")
     concurrency: int = attribute(default=4, help="jobs at a time, and at least four for each image worker")
-    per_host: int = attribute(default=8, help="jobs at a time whose sources are on one host")
+    per_host: int | None = attribute(
+        default=None, help="jobs at a time whose sources are on one host; default: 8, but at most half of all"
+    )
     attempts: int = attribute(default=6, help="how often a job is begun before it is given up")
     webhook_secret: str = attribute(default="", help="key of the signatures of webhooks")
     entries: tuple[JobEntry, ...] = block(JobEntry, help="lines, each as often as wanted; `queue` once")
@@ -104,7 +108,7 @@ class Jobs(Statement):
             ("per-host", self.per_host),
             ("attempts", self.attempts),
         ):
-            if number < 1:
+            if number is not None and number < 1:
                 yield f"expected '{name}' attribute value to be at least 1; got: {number}"
         if self.named("webhook") and not self.webhook_secret:
             yield "expected a 'webhook-secret' attribute, because there are 'webhook' lines"

@@ -4,6 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c requirements/constraints.txt
+BENCHMARKS := multi_spec open_loop memory jobs_queue jobs_postgres
 LOCKED := pyproject.toml requirements/constraints.txt
 
 .PHONY: serve test check bench bench-quality clean
@@ -20,8 +21,9 @@ check: .venv/installed-dev
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/test_layering.py tests/test_project.py
 
-bench: .venv/installed
-	@for benchmark in benchmarks/*_vs_*.py benchmarks/open_loop.py benchmarks/multi_spec.py benchmarks/jobs_queue.py benchmarks/memory.py; do $(BIN)/python $$benchmark $(ARGS) || exit; done
+bench: .venv/installed-bench
+	@for benchmark in $(wildcard benchmarks/*_vs_*.py) $(addprefix benchmarks/,$(addsuffix .py,$(BENCHMARKS))); do \
+	    $(BIN)/python $$benchmark $(ARGS) || exit; done
 
 # Photographs of cameras: make bench-quality ARGS="DIRECTORY"
 bench-quality: .venv/installed-bench
@@ -42,9 +44,9 @@ clean:
 	@$(PIP) -e .
 	@touch $@
 
-.venv/installed-bench: .venv/installed
+.venv/installed-bench: .venv/installed-test
 	@echo "Installing what the benchmarks need into .venv ..."
-	@$(PIP) -e '.[bench]'
+	@$(PIP) -e '.[test,bench]'
 	@touch $@
 
 .venv/installed-test: .venv/installed

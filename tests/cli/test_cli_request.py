@@ -120,6 +120,25 @@ def test_an_image_goes_to_a_file(directory: Path) -> None:
         assert image.size == (20, 13)
 
 
+def test_the_policy_of_speed_is_that_of_the_server(directory: Path) -> None:
+    stripes = Image.new("L", (400, 300))
+    stripes.putdata([255 * (column % 2) for _ in range(300) for column in range(400)])
+    stripes.save(directory / "stripes.png")
+    in_gamma, in_light = (
+        request("PUT", "/small", "--body", "stripes.png", "--speed", speed, "-o", f"{speed}.png")
+        for speed in ("reference", "balanced")
+    )
+    assert (in_gamma.exit_code, in_light.exit_code) == (0, 0)
+    darker, lighter = (
+        Image.open(directory / f"{speed}.png").convert("L").getpixel((10, 7))
+        for speed in ("reference", "balanced")
+    )
+    assert isinstance(darker, int)
+    assert isinstance(lighter, int)
+    assert darker == pytest.approx(128, abs=4)
+    assert lighter == pytest.approx(188, abs=4), "half of the light"
+
+
 def test_a_failure_writes_no_file(directory: Path) -> None:
     assert request("GET", "/files/none", "-o", "none.jpg").exit_code == 1
     assert not (directory / "none.jpg").exists()

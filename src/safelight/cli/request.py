@@ -15,6 +15,7 @@ import click
 
 from safelight.cli.check import lenient_option, load, warn
 from safelight.cli.sign import request_target
+from safelight.image.speed import SPEEDS, Speed
 
 if TYPE_CHECKING:
     from safelight.config.load import Config
@@ -42,6 +43,15 @@ _OURS = ("content-length", "transfer-encoding")
     metavar="FILE",
     help="File for the body of the answer; -i still prints to standard output.",
 )
+@click.option(
+    "--speed",
+    type=click.Choice(SPEEDS),
+    default=Speed.BALANCED.value,
+    envvar="SAFELIGHT_SPEED",
+    show_envvar=True,
+    show_default=True,
+    help="How much work goes into an image.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show warnings and the server's log on standard error.")
 @lenient_option
 def command(
@@ -52,6 +62,7 @@ def command(
     headers: tuple[str, ...],
     include: bool,
     output: str | None,
+    speed: str,
     verbose: bool,
     lenient: bool,
 ) -> None:
@@ -74,7 +85,7 @@ def command(
     with ExitStack() as stack:
         source = None if body is None else stack.enter_context(_opened(body, "rb"))
         request = Request(method.upper(), request_target(path), [*map(_header, headers)], source)
-        answer = asyncio.run(_answer(_app(declared), request))
+        answer = asyncio.run(_answer(_app(declared, Speed(speed)), request))
     if include:
         click.echo(answer.head(), nl=False)
     if answer.succeeded:
@@ -199,7 +210,7 @@ def _configure_log(verbose: bool) -> None:
     structlog.configure(cache_logger_on_first_use=False)
 
 
-def _app(config: "Config") -> "App":
+def _app(config: "Config", speed: Speed) -> "App":
     """The server's application, on threads of this process."""
     from safelight.api import build
     from safelight.engine.inline import InlineEngine
@@ -210,7 +221,7 @@ def _app(config: "Config") -> "App":
 
     statistics = Statistics()
     counters = statistics.counters(statistics.take_row())
-    engine = InlineEngine(ImageSettings())
+    engine = InlineEngine(ImageSettings(speed=speed))
     settings = AppSettings()
     service = StoreService(build(config, engine, counters), settings.max_bytes)
     return App(service, settings, statistics, counters)

@@ -40,13 +40,16 @@ _LONG_WAY = frozenset(
 
 @dataclass(slots=True, eq=False)
 class _Known:
-    """What answers a URL. `second`: the Unix time that `whole` and `unchanged`, its headers, are of."""
+    """What answers a URL. `second`: the Unix time that `whole` and `unchanged`, its headers, are of.
+
+    They belong to the body with `etag` alone: an equal question under another URL may have replaced it.
+    """
 
     standing: Standing
     endpoint: str | None
     handler: str | None
     second: int
-    tag: bytes
+    etag: str | None
     whole: list[Header]
     unchanged: list[Header]
 
@@ -87,7 +90,7 @@ class Express:
         if answer is None:
             return
         place = exchange.scope["raw_path"], exchange.scope["query_string"]
-        known = _Known(standing, account.endpoint, account.handler, 0, b"", [], [])
+        known = _Known(standing, account.endpoint, account.handler, 0, None, [], [])
         _refresh(known, answer, int(time()))
         self._known[place] = known
         if len(self._known) > MAX_KNOWN:
@@ -104,12 +107,12 @@ class Express:
                 return None
             if name == _KNOWN_TAG:
                 wanted = value
-        if wanted is not None and wanted != known.tag:
+        if wanted is not None and wanted.decode("latin-1") != known.etag:
             return None
         return self._ready(known, scope, is_known=wanted is not None)
 
     def _ready(self, known: _Known, scope: Scope, *, is_known: bool) -> Ready | None:
-        body = known.standing.body()
+        body = known.standing.body(known.etag)
         if body is None:
             del self._known[scope["raw_path"], scope["query_string"]]
             return None
@@ -128,6 +131,6 @@ class Express:
 def _refresh(known: _Known, answer: Answer, second: int) -> None:
     """Write the headers of `answer`, which tell its age."""
     known.second = second
-    known.tag = (answer.etag or "").encode()
+    known.etag = answer.etag
     known.whole = head_of(answer)
     known.unchanged = head_of(not_modified(answer))

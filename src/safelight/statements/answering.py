@@ -314,9 +314,9 @@ class _Standing:
         self._key = key
         self._url = url
 
-    def body(self) -> bytes | None:
+    def body(self, etag: str | None) -> bytes | None:
         found = self._answers.fresh_at_hand(self._key, self._url)
-        return None if found is None else found[0].body.read()
+        return found[0].body.read() if found is not None and found[0].head.etag == etag else None
 
     def answer(self) -> Answer | None:
         found = self._answers.fresh_at_hand(self._key, self._url)

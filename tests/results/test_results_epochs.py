@@ -97,6 +97,26 @@ def test_an_emptied_directory_makes_everything_invalid(tmp_path: Path) -> None:
     assert one.identity == other.identity != identity
 
 
+@pytest.mark.parametrize(
+    ("size", "start"),
+    [(0, b""), (4096, b""), (4096 + 8 * SLOTS, b"overwritten"), (4096 + 8 * SLOTS, b"SLepoch1" + b"\1" * 16)],
+)
+def test_a_file_that_is_cut_or_overwritten_is_replaced_before_a_mark(
+    tmp_path: Path, size: int, start: bytes
+) -> None:
+    one, other = Epochs(tmp_path), Epochs(tmp_path)
+    identity = one.identity
+    with (tmp_path / FILE_NAME).open("r+b") as file:
+        file.truncate(size)
+        file.write(start)
+    one.mark(4)
+    other.mark(3)
+    assert one.identity == other.identity != identity
+    before = one.now()
+    other.mark(4)
+    assert not one.unchanged([4], before)
+
+
 @pytest.mark.parametrize("content", [b"", b"something else", b"\0" * (4096 + 8 * SLOTS)])
 def test_a_foreign_file_is_replaced(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE_NAME).write_bytes(content)
@@ -117,3 +137,13 @@ def test_a_directory_in_its_place_is_an_error_that_says_where(tmp_path: Path) ->
     (tmp_path / FILE_NAME).mkdir()
     with pytest.raises(StorageError, match=str(tmp_path / FILE_NAME)):
         Epochs(tmp_path)
+
+
+def test_what_clients_are_told_of_a_failed_change_has_no_path_of_the_server(tmp_path: Path) -> None:
+    epochs = Epochs(tmp_path)
+    (tmp_path / FILE_NAME).unlink()
+    (tmp_path / FILE_NAME).mkdir()
+    with pytest.raises(StorageError, match="result cache: Is a directory") as caught, epochs.changing("x"):
+        pass
+    assert str(tmp_path) not in caught.value.message
+    assert str(tmp_path / FILE_NAME) in (caught.value.detail or "")

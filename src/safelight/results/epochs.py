@@ -81,8 +81,11 @@ class Epochs:
         """Raises: StorageError."""
         self._path = root / FILE_NAME
         self._look_again_s = 0.0
-        with _translated(self._path):
-            self._file = _opened_or_made(self._path)
+        try:
+            with _translated(self._path):
+                self._file = _opened_or_made(self._path)
+        except StorageError as error:  # not told to clients, but to who starts a server
+            raise error.reworded(f"{error.message}: '{self._path}'") from error
 
     @property
     def identity(self) -> str:
@@ -143,13 +146,14 @@ class Epochs:
         os.close(self._file.descriptor)
 
     def _look(self) -> None:
-        """Follow a replaced file: somebody may have emptied the directory. Raises: StorageError."""
+        """Follow a replaced or overwritten file: somebody may have emptied the directory, or restored it.
+
+        Raises: StorageError.
+        """
         self._look_again_s = time.monotonic() + _LOOK_EVERY_S
         with _translated(self._path):
-            with suppress(FileNotFoundError):
-                status = self._path.stat()
-                if (status.st_dev, status.st_ino) == self._file.inode:
-                    return
+            if _is_in_place(self._path, self._file):
+                return
             former = self._file
             self._file = _opened_or_made(self._path)
             os.close(former.descriptor)
@@ -158,6 +162,21 @@ class Epochs:
 def _lock(kind: int, slot: int) -> bytes:
     """A lock on one byte of the file (fcntl(2), struct flock)."""
     return _LOCK.pack(kind, os.SEEK_SET, slot, 1, 0)
+
+
+def _is_in_place(path: Path, file: _File) -> bool:
+    """Whether `file` is what `path` names, and still of full length and the same identity. Raises: OSError.
+
+    Reading mapped memory that a file no longer has kills the process (mmap(2), SIGBUS).
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return False
+    if (status.st_dev, status.st_ino) != file.inode or status.st_size != _FILE_BYTES:
+        return False
+    magic, identity, _ = _HEADER.unpack(os.pread(file.descriptor, _HEADER.size, 0))
+    return magic == _MAGIC and identity.hex() == file.identity
 
 
 def _opened_or_made(path: Path) -> _File:
@@ -215,4 +234,4 @@ def _translated(path: Path) -> Generator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StorageError(f"result cache: {reason}: '{path}'", detail=str(error)) from error
+        raise StorageError(f"result cache: {reason}", detail=f"{error}: '{path}'") from error

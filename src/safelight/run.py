@@ -25,6 +25,9 @@ HASH_INLINE_BYTES = 1 << 20
 
 ReadBody = Callable[[], Awaitable[Blob]]
 
+_under_way: "set[asyncio.Task[None]]" = set()
+"""Changes that caches are told of, held here until they are made: their requests may end before."""
+
 
 async def run(
     endpoint: Endpoint, captures: Captures, request: Request, read_body: ReadBody, max_bytes: int
@@ -106,7 +109,20 @@ async def store(stores: Iterable[Store], state: RequestState, told: Sequence[Epo
 
 async def _make(told: Sequence[Epochs], changes: Sequence[Change]) -> None:
     for change in changes:
-        with ExitStack() as held:
-            for epochs in told:
-                held.enter_context(epochs.changing(change.place))
+        if told:
+            making = asyncio.create_task(_make_told(told, change))
+            _under_way.add(making)
+            making.add_done_callback(_under_way.discard)
+            await asyncio.shield(making)
+        else:
             await change.make()
+
+
+async def _make_told(told: Sequence[Epochs], change: Change) -> None:
+    """To the end, even if the request is given up: a thread goes on writing, and who reads what is there
+    until then must not keep it.
+    """
+    with ExitStack() as held:
+        for epochs in told:
+            held.enter_context(epochs.changing(change.place))
+        await change.make()

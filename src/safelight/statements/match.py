@@ -167,12 +167,16 @@ class Matchers:
     def __init__(self, texts: Sequence[str]) -> None:
         self._matchers = [parse_matcher(text) for text in texts]
         self.names = [name for matcher in self._matchers for name in matcher.names]
+        self._complaint = self._counted()
 
     def __str__(self) -> str:
         return ", ".join(map(str, self._matchers))
 
     def complaint(self) -> str | None:
         """What is wrong with the number of captures, if anything; every matching request fails with it."""
+        return self._complaint
+
+    def _counted(self) -> str | None:
         captures = sum(matcher.captures for matcher in self._matchers)
         if captures == len(self.names):
             return None
@@ -189,8 +193,8 @@ class Matchers:
                 return None
             rest = found.rest
             captured += found.captured
-        if complaint := self.complaint():
-            raise SetupError(complaint)
+        if self._complaint:
+            raise SetupError(self._complaint)
         return Captures(dict(zip(self.names, map(decode, captured), strict=True)), remaining_path(rest))
 
 

@@ -45,11 +45,11 @@ class StoreService:
         return answer
 
     async def close(self) -> None:
-        """Stop the engine, what works behind requests, and the connections to object stores."""
-        await self.engine.close()
+        """Stop what works behind requests, the engine, and the connections to object stores."""
         for endpoint in self._api.endpoints:
             if endpoint.cache is not None:
                 await endpoint.cache.close()
+        await self.engine.close()
         for shelf in self._api.resources.shelves.values():
             shelf.epochs.close()
         for client in self._api.resources.s3.values():

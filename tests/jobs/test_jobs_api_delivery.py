@@ -4,6 +4,7 @@ import asyncio
 import email
 import email.policy
 import io
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,20 @@ async def test_a_job_is_cancelled_while_it_runs(api: Api, web: HttpServer) -> No
     gate.opened.set()
     assert await api.view(view["id"]) == cancelled
     assert await api.ask("DELETE", f"/jobs/{view['id']}", 200) == cancelled
+    assert bodies(web, "/out") == []
+
+
+async def test_a_job_that_was_cancelled_delivers_nothing_even_before_its_lease_is_due(
+    api: Api, web: HttpServer
+) -> None:
+    gate = Gate(reply(200, picture()))
+    web.answers = {"/a.png": gate, "/out": reply(201)}
+    view = await api.submit(new_job(f"{web.url}/a.png", f"{web.url}/out"))
+    await until(lambda: asyncio.sleep(0, gate.visitors))
+    assert (await api.ask("DELETE", f"/jobs/{view['id']}", 200))["state"] == "cancelled"
+    gate.opened.set()
+    told = re.compile(f"lease.*{view['id']}")
+    await until(lambda: asyncio.sleep(0, told.search(api.server.log)))
     assert bodies(web, "/out") == []
 
 

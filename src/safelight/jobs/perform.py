@@ -32,7 +32,7 @@ from safelight.jobs.fetch import fetch
 from safelight.jobs.notify import notify
 from safelight.jobs.operation import BLANK, FAILED, PROCESSING, operation_spec, picture_spec
 from safelight.jobs.policy import Policy
-from safelight.jobs.queue import JobQueue
+from safelight.jobs.queue import JobQueue, LeaseLost
 from safelight.jobs.reception import Reception
 from safelight.jobs.record import (
     Delivery,
@@ -88,7 +88,7 @@ class Performer:
         self._reception = reception
 
     async def perform(self, job: Job) -> None:
-        """Raises: Retry, Dead."""
+        """Raises: Retry, Dead; LeaseLost."""
         lease = _lease_of(job)
         with _judged():
             if job.order.notice is not None:
@@ -155,7 +155,10 @@ class Performer:
             try:
                 if isinstance(image, SafelightError):
                     raise image
+                await self._check_held(lease)
                 await self._outside.deliver(image, job.order.outputs[index].to)
+            except LeaseLost:
+                raise
             except SafelightError as error:
                 failures.append(error)
                 continue
@@ -164,6 +167,14 @@ class Performer:
                 await self._queue.note(lease, Footprint(delivered=delivered))
         if failures:
             raise next((error for error in failures if not _is_permanent(error)), failures[0])
+
+    async def _check_held(self, lease: Lease) -> None:
+        """The heart of the worker notices a job that was cancelled, too, but perhaps after its delivery.
+
+        Raises: LeaseLost.
+        """
+        if (await self._queue.get(lease.job_id)).lease != lease:
+            raise LeaseLost(f"job {lease.job_id} is no longer ours")
 
     async def _replace(self, job: Job, lease: Lease, image: Thumbnail | SafelightError) -> None:
         """Deliver the result of the older server's job.
@@ -188,10 +199,10 @@ def _lease_of(job: Job) -> Lease:
 
 @contextmanager
 def _judged() -> Generator[None]:
-    """Say of whatever fails inside whether trying again may help. Raises: Retry, Dead."""
+    """Say of whatever fails inside whether trying again may help. Raises: Retry, Dead; LeaseLost."""
     try:
         yield
-    except (Retry, Dead):
+    except (Retry, Dead, LeaseLost):
         raise
     except SafelightError as error:
         if _is_permanent(error):

@@ -95,10 +95,10 @@ class _Running:
 class Worker:
     """Does jobs of `queue` by `perform`, several at a time, until it is told to stop.
 
-    `perform` returns when the job is done and raises Retry or Dead when it is not; anything else that it
-    raises is logged and tried again. It may be called again for a job that it has done, after a crash.
-    `abandon` is called with job and reason before a job becomes a dead letter. `listener` hears of every
-    change that this worker makes, in the event loop.
+    `perform` returns when the job is done and raises Retry or Dead when it is not, or LeaseLost when it is
+    no longer ours to settle; anything else that it raises is logged and tried again. It may be called again
+    for a job that it has done, after a crash. `abandon` is called with job and reason before a job becomes a
+    dead letter. `listener` hears of every change that this worker makes, in the event loop.
     """
 
     def __init__(
@@ -232,6 +232,9 @@ class Worker:
             await self._bury(running, error.message)
         except Retry as error:
             await self._retry(running, error)
+        except LeaseLost:
+            running.settling = True
+            await self._tell_of_loss(running)
         except Exception:
             _log.exception("a job failed unexpectedly", job=job.id)
             await self._retry(running, Retry("internal error"))

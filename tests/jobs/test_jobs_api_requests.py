@@ -137,6 +137,8 @@ async def test_ten_thousand_jobs_at_once_and_not_one_more(api: Api) -> None:
     lines = b"\n".join([json.dumps(GOOD).encode()] * 10_001)
     assert await only_fault(api, lines, 413, LINES) == ("body", "more than 10000 jobs")
     assert (await api.ask("GET", f"/batches/{batch}", 200))["total"] == 10_000
+    spaced = b"\n\n \n".join([json.dumps(GOOD).encode()] * 10_000)
+    assert len((await api.ask("POST", "/jobs", 202, content=spaced, headers=LINES))["ids"]) == 10_000
 
 
 async def test_all_are_accepted_or_none(api: Api) -> None:

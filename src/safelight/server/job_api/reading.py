@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
+from itertools import islice
 from typing import Annotated, TypeVar
 from urllib.parse import parse_qsl
 
@@ -24,6 +25,7 @@ JSON, LINES = "application/json", "application/x-ndjson"
 CONTROL = "control characters are not allowed"
 
 _MAX_PARAMETERS = 20
+_LINE = re.compile(rb"\S[^\n]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PATH = re.compile(r" - at `(?:key` in `)?\$(?P<path>.*)`$", re.DOTALL)
 
@@ -92,7 +94,7 @@ def has_control(text: str) -> bool:
 
 
 def _read_lines(body: bytes) -> list[NewJob]:
-    lines = [line for line in body.split(b"\n", MAX_JOBS + 1) if line.strip()]
+    lines = [found[0] for found in islice(_LINE.finditer(body), MAX_JOBS + 1)]
     _check_count(len(lines))
     return [_read_job(line, f"jobs[{number}]", f"jobs[{number}]") for number, line in enumerate(lines)]
 

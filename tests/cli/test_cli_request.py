@@ -139,6 +139,15 @@ def test_the_policy_of_speed_is_that_of_the_server(directory: Path) -> None:
     assert lighter == pytest.approx(188, abs=4), "half of the light"
 
 
+def test_an_answer_kept_by_another_policy_of_speed_is_none(directory: Path) -> None:
+    (directory / "api.sdl").write_text('get "kept" { cache root="cache"; output_text "kept"; }')
+    found = [
+        re.findall("(?m)^cache-status: (.*?)\r?$", request("GET", "/kept", "-i", "--speed", speed).stdout)
+        for speed in ("reference", "best", "best")
+    ]
+    assert found == [["safelight; fwd=miss; stored"]] * 2 + [["safelight; hit"]]
+
+
 def test_a_failure_writes_no_file(directory: Path) -> None:
     assert request("GET", "/files/none", "-o", "none.jpg").exit_code == 1
     assert not (directory / "none.jpg").exists()

@@ -221,9 +221,9 @@ def _app(config: "Config", speed: Speed) -> "App":
 
     statistics = Statistics()
     counters = statistics.counters(statistics.take_row())
-    engine = InlineEngine(ImageSettings(speed=speed))
-    settings = AppSettings()
-    service = StoreService(build(config, engine, counters), settings.max_bytes)
+    images, settings = ImageSettings(speed=speed), AppSettings()
+    api = build(config, InlineEngine(images), counters, rendering=str(images))
+    service = StoreService(api, settings.max_bytes)
     return App(service, settings, statistics, counters)
 
 

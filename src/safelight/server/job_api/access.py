@@ -17,9 +17,6 @@ class Tokens:
     def __init__(self, secrets: Sequence[str]) -> None:
         self._secrets = [secret.encode() for secret in secrets]
 
-    def __bool__(self) -> bool:
-        return bool(self._secrets)
-
     def check(self, headers: Mapping[str, str]) -> None:
         """Raises: Refusal."""
         if not self._secrets:

@@ -9,7 +9,9 @@ from image_makers import DATA, make_one, pillow, save
 from PIL import Image as PillowImage
 from pyvips import Image
 
+from safelight.errors import UnsupportedMedia
 from safelight.image import load
+from safelight.image.geometry import Size
 from safelight.image.scans import trimmed
 
 DC, DC_REFINED = ((1,), 0, 0, 0, 1), ((1,), 0, 0, 1, 0)
@@ -224,3 +226,18 @@ def test_thumbnails_are_those_of_the_whole_file(
     found = np.asarray(pillow(make_one(data, spec).data)).astype(float)
     monkeypatch.setattr(load, "trimmed", lambda _data: None)
     assert psnr(found, np.asarray(pillow(make_one(data, spec).data)).astype(float)) > 40
+
+
+@pytest.mark.parametrize("count", [100, 10_000])
+def test_scans_without_end_are_left_to_libvips_which_gives_up(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    data = save(photograph(), "JPEG", quality=92, progressive=True)
+    flooded = data[:-2] + scan((1,), 1, 63, 1, 0) * count + data[-2:]
+    decoded: list[Size] = []
+    monkeypatch.setattr(load.turbo, "decode", lambda _data, size, _bands: decoded.append(size))
+    with pytest.raises(UnsupportedMedia):
+        make_one(flooded, "fit,300,300,jpeg,speed:fast")
+    assert decoded == []
+    make_one(data, "fit,300,300,jpeg,speed:fast")
+    assert decoded != [], "a usual script is decoded by libjpeg-turbo"

@@ -13,7 +13,7 @@ from safelight.image import cost, svg, turbo
 from safelight.image.cost import Decoding
 from safelight.image.formats import AVIF, EMPTY, JPEG, NO_DECODER, WEBP, Buffer, InputFormat, sniff
 from safelight.image.geometry import TOO_LARGE, Size, check_pixels
-from safelight.image.jpeg import MOST_COMPONENTS, read_header
+from safelight.image.jpeg import MOST_COMPONENTS, has_many_scans, read_header
 from safelight.image.pillow import PillowSource
 from safelight.image.policy import Demand
 from safelight.image.profile import attach_profile, embedded_profile, needs_conversion
@@ -275,6 +275,8 @@ class _JpegDecoder(_ShrinkingDecoder):
         """What libvips has opened, decoded without it; density and profile are the same."""
         bands = opened.bands
         if opened.interpretation == "cmyk" or not turbo.suits(size, bands):
+            return None
+        if self._coefficient_bytes and has_many_scans(self._data):  # libvips gives up after some faults
             return None
         image = turbo.decode(self._data, size, bands)
         if image is None:

@@ -234,4 +234,5 @@ def _translated(path: Path) -> Generator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StorageError(f"result cache: {reason}", detail=f"{error}: '{path}'") from error
+        detail = str(error) if error.filename else f"{error}: '{path}'"
+        raise StorageError(f"result cache: {reason}", detail=detail) from error

@@ -555,6 +555,22 @@ async def test_what_is_said_of_the_image_is_not_hidden_by_an_old_answer(sites: S
         await asked(site, failing(NotFound("gone")))
 
 
+async def test_what_a_renewal_is_told_of_the_image_is_not_hidden_either(sites: Sites) -> None:
+    site = sites(images('max-age="1s" stale-while-revalidate="1s" stale-if-error="1h"'))
+    await asked(site, succeeding(OLD))
+    await aged(site)
+    with pytest.raises(NotFound):
+        await asyncio.wait_for(asked_while_renewing(site, failing(NotFound("gone"))), TIMEOUT_S)
+
+
+async def asked_while_renewing(site: Site, compute: Compute) -> None:
+    """Ask until `compute` fails for who asks: until old answers are served for another reason no more."""
+    while True:
+        answer = await asked(site, compute)
+        assert dict(answer.facts)["Cache-Status"].endswith("; detail=REVALIDATING")
+        await asyncio.sleep(0.05)
+
+
 async def test_without_stale_if_error_failures_are_told(sites: Sites) -> None:
     site = sites(images('max-age="1s"'))
     await asked(site, succeeding(OLD))

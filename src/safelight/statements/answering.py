@@ -78,7 +78,7 @@ class KeptAnswers:
         self._flights = SingleFlight[Key, _Made]()
         self._readings: dict[Key, Reading] = {}
         self._renewals: dict[Key, asyncio.Task[None]] = {}
-        self._failures: dict[Key, float] = {}
+        self._failures: dict[Key, _Failure] = {}
 
     async def answer(self, state: RequestState, compute: Compute) -> Answer:
         """See `AnswerCache`. Raises: what `compute` raises, unless an old answer may be served instead."""
@@ -133,7 +133,8 @@ class KeptAnswers:
         self, key: Key, url: int, state: RequestState, compute: Compute, entry: Entry
     ) -> Answer:
         """A new answer, or `entry` where making one fails or has just failed."""
-        if not self._has_failed_lately(key):
+        failure = self._late_failure(key)
+        if failure is None or not failure.is_passing:
             try:
                 return await self._new(key, url, state, compute, "stale")
             except _PASSING as error:
@@ -176,8 +177,8 @@ class KeptAnswers:
             answer = await compute(replace(state, reading=reading.note))
             self._failures.pop(key, None)
             return await self._keep(key, answer, reading, state)
-        except _PASSING:
-            self._remember_failure(key)
+        except _PASSING as error:
+            self._remember_failure(key, error)
             raise
         finally:
             if self._readings.get(key) is reading:
@@ -214,7 +215,7 @@ class KeptAnswers:
 
     def _renew_behind(self, key: Key, url: int, state: RequestState, compute: Compute) -> None:
         """Make a new answer while an old one is served; only one process of the machine does."""
-        if key not in self._renewals and not self._has_failed_lately(key):
+        if key not in self._renewals and self._late_failure(key) is None:
             renewing = self._renew(key, url, state, compute)
             task = self._renewals[key] = asyncio.create_task(renewing, context=Context())
             task.add_done_callback(lambda _: self._renewals.pop(key))
@@ -228,21 +229,24 @@ class KeptAnswers:
                 if is_alone and self._fresh(key, url) is None:
                     await self._compute(key, url, state, compute)
         except (SafelightError, TimeoutError) as error:
-            self._remember_failure(key)
+            self._remember_failure(key, error)
             reason = error.message if isinstance(error, SafelightError) else "it took too long"
             _log.warning("result cache: an answer could not be renewed", reason=reason)
         except Exception as error:
-            self._remember_failure(key)
+            self._remember_failure(key, error)
             _log.error("result cache: an answer could not be renewed", exc_info=error)
 
-    def _has_failed_lately(self, key: Key) -> bool:
-        return self._failures.get(key, 0) > monotonic()
+    def _late_failure(self, key: Key) -> "_Failure | None":
+        """Why no answer was made in the last seconds."""
+        failure = self._failures.get(key)
+        return failure if failure is not None and failure.until > monotonic() else None
 
-    def _remember_failure(self, key: Key) -> None:
+    def _remember_failure(self, key: Key, error: Exception) -> None:
         now = monotonic()
         if len(self._failures) >= _MAX_FAILURES:
-            self._failures = {known: until for known, until in self._failures.items() if until > now}
-        self._failures[key] = now + PAUSE_AFTER_FAILURE_S
+            self._failures = {known: late for known, late in self._failures.items() if late.until > now}
+        is_passing = not isinstance(error, SafelightError) or isinstance(error, _PASSING)
+        self._failures[key] = _Failure(now + PAUSE_AFTER_FAILURE_S, is_passing)
 
     def _note(self, state: str, statistic: str) -> None:
         """Count for the statistics and for the line of the request."""
@@ -280,6 +284,14 @@ class Reading:
         return (
             is_same_file and not self._is_uncertain and self._epochs.unchanged((ALL, *self.slots), self.made)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """`until`, by `monotonic`, nothing is renewed; `is_passing`: it says nothing about what was asked for."""
+
+    until: float
+    is_passing: bool
 
 
 @dataclass(frozen=True, slots=True)

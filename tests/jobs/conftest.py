@@ -3,13 +3,12 @@
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
+from job_network import Certificates, Names
 from job_servers import Ftp, HttpServer, ImplicitTlsHandler, TlsHandler, ftp_server, http_server
 from job_support import Opener
 from loopback_ports import free_ports
@@ -20,14 +19,6 @@ from safelight.jobs.postgres import PostgresQueue
 from safelight.jobs.sqlite import SqliteQueue
 
 logging.getLogger("pyftpdlib").setLevel(logging.ERROR)
-
-
-@dataclass
-class Certificates:
-    """An authority that our TLS trusts, and a certificate of it for 127.0.0.1 and `origin.test`."""
-
-    context: ssl.SSLContext
-    file: Path
 
 
 @pytest.fixture(scope="session")
@@ -110,23 +101,6 @@ def implicit_ftps(
     with ftp_server(tmp_path / "implicit", ImplicitTlsHandler, certfile=str(certificates.file)) as server:
         monkeypatch.setattr("safelight.jobs.ftp.IMPLICIT_TLS_PORT", server.port)
         yield server
-
-
-@dataclass
-class Names:
-    """What names resolve to: each look-up takes the next answer, the last one stays."""
-
-    answers: dict[str, list[list[str]]] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-
-    def resolve(self, real: Callable[..., Any], host: str, port: int, *rest: Any, **options: Any) -> Any:
-        """Stands for `socket.getaddrinfo`, also for names that are known elsewhere."""
-        self.asked.append(host)
-        if host not in self.answers:
-            return real(host, port, *rest, **options)
-        answers = self.answers[host]
-        addresses = answers.pop(0) if len(answers) > 1 else answers[0]
-        return [found for address in addresses for found in real(address, port, type=socket.SOCK_STREAM)]
 
 
 @pytest.fixture

@@ -157,7 +157,13 @@ async def test_a_body_is_not_read_before_the_token(guarded: JobServer) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", "/jobs"), ("POST", "/jobs/retry"), ("DELETE", "/jobs/x"), ("POST", "/jobs/x/retry")],
+    [
+        ("POST", "/jobs"),
+        ("POST", "/jobs/retry"),
+        ("DELETE", "/jobs/x"),
+        ("POST", "/jobs/x/retry"),
+        ("POST", "/"),
+    ],
 )
 @pytest.mark.parametrize(
     "headers",

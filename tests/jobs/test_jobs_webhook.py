@@ -16,11 +16,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from job_network import Certificates, Names
 from job_servers import Answer, HttpServer, Seen, for_ever, http_server, raw, reply
 from job_support import held, lease_all, order, until
 from serving import ROOT
 
-from conftest import Certificates, Names
 from safelight.config.load import load
 from safelight.engine.inline import InlineEngine
 from safelight.errors import ConfigError

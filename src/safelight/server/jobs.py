@@ -37,7 +37,7 @@ from safelight.server.app import METRICS, App
 from safelight.server.exchange import Exchange
 from safelight.server.health import HealthCheck
 from safelight.server.hosting import HostSettings, Say, host
-from safelight.server.job_api.access import Tokens
+from safelight.server.job_api.access import Tokens, check_origin
 from safelight.server.job_api.api import JobApi, is_open, is_ours
 from safelight.server.job_api.problem import Refusal, problem_answer
 from safelight.server.process import MakeApp, Seat
@@ -126,16 +126,19 @@ class JobService:
         if has_api and raw_path == METRICS and exchange.method != "POST":
             return None
         if not (has_api and is_open(raw_path)):
-            self._check_token(exchange)
+            self._check_sender(exchange)
         if running.api is not None and is_ours(raw_path):
             return await running.api.answer(exchange, read_body)
         if exchange.method != "POST":
             return _html(NOT_FOUND, 404)
         return await self._take(read_body, running.acceptance)
 
-    def _check_token(self, exchange: Exchange) -> None:
+    def _check_sender(self, exchange: Exchange) -> None:
+        """Raises: Refusal, also for web pages of other sites; the older server heeded those."""
         try:
             self._tokens.check(exchange.headers)
+            if self._server.has_api and exchange.method not in ("GET", "HEAD"):
+                check_origin(exchange.headers)
         except Refusal:
             exchange.explain = problem_answer
             raise

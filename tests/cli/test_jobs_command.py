@@ -225,7 +225,7 @@ def test_a_token_that_is_none() -> None:
     done = run("list", SAFELIGHT_JOBS_TOKEN="ünmöglich\n")
     assert (done.exit_code, done.stderr.splitlines()[0]) == (
         1,
-        "the URL or the token of the job server is not valid",
+        "the token has characters that no token has, such as spaces or line ends",
     )
 
 

@@ -61,7 +61,7 @@ class ScriptHandler:
         verb, _, argument = bytes(data[:200]).partition(b" ")
         if act := getattr(self, "do_" + verb.decode("ascii", "replace"), None):
             act(argument.decode())
-        return ImageInfo("image/x-test", len(data), self.settings.jpeg_quality)
+        return ImageInfo("image/x-test", len(data), self.settings.jpeg_quality or 1)
 
     def do_unsupported(self, argument: str) -> None:
         raise UnsupportedMedia("not an image", detail="detail for the log")

@@ -57,6 +57,8 @@ class RawPage(Struct, frozen=True):
 @contextmanager
 def connected(url: str, token: str | None) -> "Generator[Client]":
     """A client of the server at `url`. Raises: ConfigError."""
+    if token is not None and not (token.isascii() and token.isprintable() and token == token.strip()):
+        raise ConfigError("the token has characters that no token has, such as spaces or line ends")
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     try:
         base = httpx.URL(url)

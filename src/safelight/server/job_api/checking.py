@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from ipaddress import ip_address
 
-from safelight.errors import SpecError
+from safelight.errors import BadRequest, SpecError
+from safelight.image.formats import PNG, output_format
 from safelight.image.spec import ThumbnailSpec
+from safelight.image.speed import Speed, speed_of
 from safelight.jobs.deliver import check_form
 from safelight.jobs.failure import TransferError
 from safelight.jobs.local import beneath
@@ -137,7 +139,7 @@ class _Report:
         """Add what is raised inside. Raises: _Enough."""
         try:
             yield
-        except (TransferError, SpecError) as error:
+        except (TransferError, BadRequest) as error:
             self.add(where, error.message, forbidden=isinstance(error, _NotAllowed))
 
     def add(self, where: str, message: str, *, forbidden: bool = False) -> None:
@@ -156,11 +158,19 @@ class _Report:
 
 
 def specification(make: str | Thumbnail) -> str:
-    """The text of a specification. Raises: SpecError."""
+    """The text of a specification.
+
+    Methods and edits are known where images are made, plugins included; everything else is looked at here.
+    Raises: BadRequest.
+    """
     text = make if isinstance(make, str) else _joined(make)
     if has_control(text):
         raise SpecError(CONTROL)
-    ThumbnailSpec.parse(text)
+    spec = ThumbnailSpec.parse(text)
+    output_format(spec.format, PNG)
+    speed_of(spec.options, Speed.BALANCED)
+    if 0 in (spec.width, spec.height):
+        raise SpecError(f"at least one image dimension is zero in spec '{text}'")
     return text
 
 

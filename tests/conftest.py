@@ -28,6 +28,11 @@ from s3_servers import OwnSeaweed, S3Server, moto_server, shared_seaweed, start_
 from serving import Servers
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """More than there are cores: much of the time of these tests is spent waiting for servers."""
+    return (os.cpu_count() or 1) + 2
+
+
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[Servers]:
     """Starts servers for one test."""

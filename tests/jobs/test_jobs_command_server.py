@@ -314,4 +314,4 @@ def test_another_kind_of_server(place: Path, tmp_path: Path) -> None:
             output = run(server, *words, code=1)
             assert output.splitlines()[0] == f"{server.url} does not answer as a job server does"
         output = run(server, "submit", "-", stdin=as_lines(jobs_of(place, 1, "legacy")), code=1)
-        assert output.splitlines()[0] == f"{server.url} does not answer as a job server does"
+        assert f"{server.url} does not answer as a job server does" in output.splitlines()

@@ -15,6 +15,7 @@ A server that logged a traceback, or that does not stop when asked to, fails the
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,12 @@ sys.path.append(str(Path(__file__).parent / "s3"))  # so are `s3_servers` and `f
 
 from s3_servers import OwnSeaweed, S3Server, moto_server, shared_seaweed, start_own_seaweed
 from serving import Servers
+
+
+def pytest_configure() -> None:
+    """Heed SIGINT, also when started in the background: whatever tests start and interrupt inherits that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -87,8 +87,11 @@ def failing(process: subprocess.Popen[bytes], log_path: Path, timeout_s: float =
 
 def test_it_starts_and_says_where(server: Server) -> None:
     assert re.search(r"^Safelight \d+\.\d+\.\d+ at http://127\.0\.0\.1:\d+$", server.log, re.MULTILINE)
-    assert re.search(r"^Sandbox of image workers: ", server.log, re.MULTILINE)
     assert httpx.get(f"{server.url}/ok").text == "OK\r\n"
+    deadline = time.monotonic() + 10
+    while not re.search(r"^Sandbox of image workers: ", server.log, re.MULTILINE):
+        assert time.monotonic() < deadline, server.log
+        time.sleep(0.02)
 
 
 def test_an_upload_is_stored_and_shrunk(server: Server) -> None:

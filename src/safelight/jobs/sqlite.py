@@ -267,7 +267,8 @@ def _new_row(order: Order) -> Row:
     """Values for `_INSERT`."""
     footprint = msgspec.json.encode(Footprint(placeholder=order.placeholder))
     place = (order.host, order.priority, order.key, order.batch)
-    return (new_job_id(), time.time(), *place, encode_order(order), footprint)
+    accepted = datetime.now(UTC).timestamp()  # in microseconds, as it will be shown and asked for
+    return (new_job_id(), accepted, *place, encode_order(order), footprint)
 
 
 def _accept(connection: sqlite3.Connection, row: Row) -> str:

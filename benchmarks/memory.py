@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -164,16 +164,15 @@ async def play(port: int, clients: int, requests: Sequence[Request]) -> None:
     waiting = list(reversed(requests))
 
     async def client() -> None:
-        connection = Connection(port)
-        while waiting:
-            request = waiting.pop()
-            answer = await request.ask(connection)
-            while answer.status == BUSY:
-                await asyncio.sleep(answer.retry_after_s)
+        with closing(Connection(port)) as connection:
+            while waiting:
+                request = waiting.pop()
                 answer = await request.ask(connection)
-            if answer.status != request.status:
-                raise RuntimeError(f"answered {answer.status} instead of {request.status}")
-        connection.close()
+                while answer.status == BUSY:
+                    await asyncio.sleep(answer.retry_after_s)
+                    answer = await request.ask(connection)
+                if answer.status != request.status:
+                    raise RuntimeError(f"answered {answer.status} instead of {request.status}")
 
     await asyncio.gather(*(client() for _ in range(clients)))
 

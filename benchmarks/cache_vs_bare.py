@@ -24,6 +24,7 @@ from statistics import median
 from typing import Any
 
 from machine import Moment, tree_cpu_s
+from wire import received_head
 
 BODY_BYTES = 20_000
 CONNECTIONS = 8
@@ -131,19 +132,8 @@ def ask(port: int, target: str, headers: str, status: bytes, count: int) -> str:
 
 
 def _answer(connection: socket.socket, status: bytes) -> str:
-    received = b""
-    while b"\r\n\r\n" not in received:
-        piece = connection.recv(1 << 16)
-        if not piece:
-            raise RuntimeError(f"the server closed the connection after {received!r}")
-        received += piece
-    head, _, body = received.partition(b"\r\n\r\n")
-    if not head.startswith(b"HTTP/1.1 " + status):
-        raise RuntimeError(f"not {status.decode()}: {head.decode()}")
+    head = received_head(connection, status)
     fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
-    missing = int(fields.get(b"content-length", b"0")) - len(body)
-    while missing > 0:
-        missing -= len(connection.recv(min(missing, 1 << 16)))
     return fields[b"etag"].decode()
 
 

@@ -5,19 +5,15 @@ server. Times are from the moment at which a request was due, so that waiting be
 client has no cores of its own: capacity is what the server reaches beside it.
 """
 
-import argparse
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 
 from load import Client, Load, percentile
 from machine import Moment, tree_cpu_s
-from peers import installed, own, scratch
 from peers.base import Input, Running, running
-from peers_vs_safelight import BASELINE, CONNECTIONS, MEDIUM, introduce, make_pictures
+from peers_vs_safelight import BASELINE, CONNECTIONS, MEDIUM, contest, read_options
 
 SHARES = (0.5, 0.8)
 CAPACITY_S, RATE_S = 2.0, 5.0
@@ -81,20 +77,9 @@ def table(picture: Input, found: dict[str, Found]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="of each server; default 3")
-    parser.add_argument("--seconds", type=float, default=RATE_S, help=f"at each rate; default {RATE_S:g}")
-    parser.add_argument(
-        "--peers", type=Path, default=scratch(), help="where benchmarks/peers/install put them"
-    )
-    options = parser.parse_args()
-    servers = [*own(), *installed(options.peers.absolute())]
+    options = read_options(__doc__, 3, RATE_S)
     with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safelight-bench-")))
-        pictures = directory / "pictures"
-        pictures.mkdir()
-        make_pictures(pictures)
-        introduce(servers, pictures)
+        servers, directory, pictures = stack.enter_context(contest(options.peers))
         client = stack.enter_context(Client())
         started = [
             stack.enter_context(running(server, pictures, directory / f"server-{number}"))

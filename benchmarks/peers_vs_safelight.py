@@ -298,21 +298,33 @@ def introduce(servers: Sequence[Server], pictures: Path) -> None:
         print(f"{picture.title}: {picture.width}x{picture.height}, {size:,} bytes, {bits:.1f} bit/px")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each side; default 5")
-    parser.add_argument("--seconds", type=float, default=TURN_S, help=f"of a turn; default {TURN_S:g}")
+def read_options(description: str | None, rounds: int, seconds: float) -> argparse.Namespace:
+    """Those of the command line, with these defaults."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"turns of each side; default {rounds}")
+    parser.add_argument("--seconds", type=float, default=seconds, help=f"of a turn; default {seconds:g}")
     parser.add_argument(
         "--peers", type=Path, default=scratch(), help="where benchmarks/peers/install put them"
     )
-    options = parser.parse_args()
-    servers = [*own(), *installed(options.peers.absolute())]
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safelight-bench-")))
-        pictures = directory / "pictures"
+    return parser.parse_args()
+
+
+@contextmanager
+def contest(peers: Path) -> Generator[tuple[list[Server], Path, Path]]:
+    """All servers, introduced; a directory to work in, and the one of the pictures in it."""
+    servers = [*own(), *installed(peers.absolute())]
+    with tempfile.TemporaryDirectory(prefix="safelight-bench-") as directory:
+        pictures = Path(directory) / "pictures"
         pictures.mkdir()
         make_pictures(pictures)
         introduce(servers, pictures)
+        yield servers, Path(directory), pictures
+
+
+def main() -> None:
+    options = read_options(__doc__, 5, TURN_S)
+    with ExitStack() as stack:
+        servers, directory, pictures = stack.enter_context(contest(options.peers))
         print("memory of each server alone ...", file=sys.stderr)
         most_bytes: dict[str, dict[str, int | None]] = {}
         for picture in INPUTS:

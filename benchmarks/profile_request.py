@@ -24,6 +24,7 @@ from typing import Any
 
 from inputs import SMALL, make
 from machine import TICK_S, Moment
+from wire import received_head
 
 CONNECTIONS = 8
 BOOT_S = 60
@@ -116,27 +117,11 @@ def ask(port: int, path: str, count: int) -> None:
         connection.sendall(request)
     for left in range(count - 1, -1, -1):
         connection = sockets[left % CONNECTIONS]
-        _receive(connection)
+        received_head(connection, b"200")
         if left >= CONNECTIONS:
             connection.sendall(request)
     for connection in sockets:
         connection.close()
-
-
-def _receive(connection: socket.socket) -> None:
-    received = b""
-    while b"\r\n\r\n" not in received:
-        piece = connection.recv(1 << 16)
-        if not piece:
-            raise RuntimeError(f"the server closed the connection after {received!r}")
-        received += piece
-    head, _, body = received.partition(b"\r\n\r\n")
-    size = re.search(rb"content-length: (\d+)", head)
-    if not head.startswith(b"HTTP/1.1 200") or size is None:
-        raise RuntimeError(f"not answered: {head.decode()}")
-    missing = int(size[1]) - len(body)
-    while missing > 0:
-        missing -= len(connection.recv(min(missing, 1 << 18)))
 
 
 def cpu_s_by_process(master: int) -> dict[str, float]:

@@ -1,4 +1,7 @@
-"""Steps that move pixels without knowing about methods: scale, turn, cut, put on a background. All lazy."""
+"""Steps that move pixels without knowing about methods: scale, turn, cut, put on a background.
+
+All lazy but resizing in linear light, which ends in memory.
+"""
 
 from math import ceil, cos, radians, sin
 from typing import NamedTuple

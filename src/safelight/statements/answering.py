@@ -15,8 +15,9 @@ from safelight.errors import BadRequest, Busy, ImageError, SafelightError, Stora
 from safelight.etag import entity_tag
 from safelight.model import Answer, Compute, Counters, Facts, RequestState, Standing
 from safelight.results.entry import IN_MEMORY_BYTES, Entry, Head, checksum
-from safelight.results.epochs import ALL, Epochs, place_slot, tag_slot, url_slot
+from safelight.results.epochs import tag_slot, url_slot
 from safelight.results.memory import Key
+from safelight.results.reading import Reading
 from safelight.results.shelf import Shelf, name_of
 from safelight.statements.fingerprint import Fingerprint
 from safelight.storage.flight import SingleFlight
@@ -184,7 +185,7 @@ class KeptAnswers:
             if self._readings.get(key) is reading:
                 del self._readings[key]
 
-    async def _keep(self, key: Key, answer: Answer, reading: "Reading", state: RequestState) -> "_Made":
+    async def _keep(self, key: Key, answer: Answer, reading: Reading, state: RequestState) -> "_Made":
         if answer.status != _OK or _forbids_keeping(answer):
             return _Made(answer, state, is_kept=False)
         answer = await _validated(_held(answer))
@@ -192,7 +193,7 @@ class KeptAnswers:
         is_kept = reading.is_current() and await self._shelf.keep(key, entry)
         return _Made(answer, state, is_kept)
 
-    def _head(self, key: Key, answer: Answer, reading: "Reading", state: RequestState) -> Head:
+    def _head(self, key: Key, answer: Answer, reading: Reading, state: RequestState) -> Head:
         """Raises: SetupError for tags that cannot be rendered."""
         rendered = self._tags.render(state.variables.lookup) if self._tags is not None else ""
         tags = {tag_slot(tag.strip()) for tag in rendered.split(",") if tag.strip()}
@@ -253,37 +254,6 @@ class KeptAnswers:
         self._count(statistic)
         if (noted := current_account()) is not None:
             noted.cache = state
-
-
-class Reading:
-    """What a computation depends on, noted while it runs. `url`: the slot of the URL that was asked for."""
-
-    def __init__(self, epochs: Epochs, url: int) -> None:
-        """Raises: StorageError."""
-        self._epochs = epochs
-        self._is_uncertain = False
-        self.identity = epochs.identity
-        self.made = epochs.now()
-        self.slots: list[int] = [url]
-
-    def note(self, place: str) -> None:
-        """Something stored is about to be read; it must be certain whether that is the old or the new."""
-        slot = place_slot(place)
-        self.slots.append(slot)
-        try:
-            self._is_uncertain = self._is_uncertain or self._epochs.is_changing(slot)
-        except StorageError:
-            self._is_uncertain = True
-
-    def is_current(self) -> bool:
-        """Whether what was read is still what is stored."""
-        try:
-            is_same_file = self._epochs.identity == self.identity
-        except StorageError:
-            return False
-        return (
-            is_same_file and not self._is_uncertain and self._epochs.unchanged((ALL, *self.slots), self.made)
-        )
 
 
 @dataclass(frozen=True, slots=True)

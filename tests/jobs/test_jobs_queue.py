@@ -26,6 +26,7 @@ from safelight.jobs.record import (
     Footprint,
     Form,
     Job,
+    Lease,
     LegacyOperation,
     Notice,
     Order,
@@ -648,7 +649,7 @@ async def test_one_bad_change_does_not_spoil_those_committed_with_it(tmp_path: P
 
     def fail(connection: sqlite3.Connection) -> None:
         connection.execute("DELETE FROM jobs")
-        raise LeaseLost("too late")
+        raise LeaseLost(Lease("id", "owner", 1))
 
     def misspell(connection: sqlite3.Connection) -> None:
         connection.execute("DELETE FROM jobs")

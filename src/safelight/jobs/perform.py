@@ -174,7 +174,7 @@ class Performer:
         Raises: LeaseLost.
         """
         if (await self._queue.get(lease.job_id)).lease != lease:
-            raise LeaseLost(f"job {lease.job_id} is no longer ours")
+            raise LeaseLost(lease)
 
     async def _replace(self, job: Job, lease: Lease, image: Thumbnail | SafelightError) -> None:
         """Deliver the result of the older server's job.

@@ -22,7 +22,7 @@ from msgspec import Struct
 from safelight.errors import BadRequest, StorageError
 from safelight.jobs.postgres_link import Link
 from safelight.jobs.postgres_schema import Connection, prepare
-from safelight.jobs.queue import MAX_PAGE, BadCursor, Filter, LeaseLost, NoSuchJob, Page
+from safelight.jobs.queue import MAX_PAGE, Filter, LeaseLost, NoSuchJob, Page, position_of
 from safelight.jobs.record import (
     Footprint,
     Job,
@@ -230,10 +230,9 @@ class PostgresQueue:
         return await self._link.run(lambda connection: self._get(connection, job_id))
 
     async def find(self, wanted: Filter, limit: int, cursor: str | None = None) -> Page:
-        if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-            raise BadCursor(f"no page ends with the cursor '{cursor}'")
+        before = position_of(cursor)
         size = max(1, min(limit, MAX_PAGE))
-        where, values = _conditions(wanted, None if cursor is None else int(cursor))
+        where, values = _conditions(wanted, before)
         sql = f"SELECT {_COLUMNS} FROM jobs {where} ORDER BY seq DESC LIMIT {size + 1}"  # noqa: S608
         rows = await self._link.run(lambda connection: connection.fetch(sql, *values))
         jobs = [self._job(row) for row in rows[:size]]
@@ -272,7 +271,7 @@ class PostgresQueue:
     async def _change_held(self, lease: Lease, sql: str, *values: object) -> None:
         async def work(connection: Connection) -> None:
             if await connection.fetchval(sql, UUID(lease.job_id), lease.fence, *values) is None:
-                raise _lost(lease)
+                raise LeaseLost(lease)
 
         await self._link.run(work)
 
@@ -286,7 +285,7 @@ class PostgresQueue:
             async with connection.transaction():
                 row = await connection.fetchrow(f"{_END} RETURNING {_COLUMNS}", *given)
                 if row is None:
-                    raise _lost(lease)
+                    raise LeaseLost(lease)
                 return await _give_notice(connection, self._job(row))
 
         self._changed(is_news=await self._link.run(work))
@@ -294,7 +293,7 @@ class PostgresQueue:
     async def _get(self, connection: Connection, job_id: str) -> Job:
         row = await connection.fetchrow(_BY_ID, _known(job_id))
         if row is None:
-            raise _no_such_job(job_id)
+            raise NoSuchJob(job_id)
         return self._job(row)
 
     def _job(self, row: asyncpg.Record) -> Job:
@@ -392,12 +391,4 @@ def _known(job_id: str) -> UUID:
     try:
         return UUID(job_id)
     except ValueError:
-        raise _no_such_job(job_id) from None
-
-
-def _no_such_job(job_id: str) -> NoSuchJob:
-    return NoSuchJob(f"no job has the id '{job_id}'")
-
-
-def _lost(lease: Lease) -> LeaseLost:
-    return LeaseLost(f"job {lease.job_id} is no longer ours", detail=f"{lease.owner}, fence {lease.fence}")
+        raise NoSuchJob(job_id) from None

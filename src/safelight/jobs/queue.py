@@ -18,18 +18,35 @@ from safelight.errors import BadRequest, NotFound, SafelightError
 from safelight.jobs.record import Footprint, Job, Lease, Order, State
 
 MAX_PAGE = 1000
+_NUMBER_DIGITS = 19  # of 64 bits
 
 
 class LeaseLost(SafelightError):
     """The lease has expired and another worker has the job, or the job was cancelled."""
 
+    def __init__(self, lease: Lease) -> None:
+        message = f"job {lease.job_id} is no longer ours"
+        super().__init__(message, detail=f"{lease.owner}, fence {lease.fence}")
+
 
 class NoSuchJob(NotFound):
     """No job has that id: it never had, or it ended long ago and was pruned."""
 
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job has the id '{job_id}'")
+
 
 class BadCursor(BadRequest):
     """A cursor that no page of ours ended with."""
+
+
+def position_of(cursor: str | None) -> int | None:
+    """The number of the job that a page ended with. Raises: BadCursor."""
+    if cursor is None:
+        return None
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < _NUMBER_DIGITS):
+        raise BadCursor(f"no page ends with the cursor '{cursor}'")
+    return int(cursor)
 
 
 class Filter(Struct, frozen=True):

@@ -20,7 +20,7 @@ import msgspec
 from safelight.errors import StorageError
 from safelight.jobs.commit import Committer
 from safelight.jobs.presence import Presence, dead_workers
-from safelight.jobs.queue import MAX_PAGE, BadCursor, Filter, LeaseLost, NoSuchJob, Page
+from safelight.jobs.queue import MAX_PAGE, Filter, LeaseLost, NoSuchJob, Page, position_of
 from safelight.jobs.record import (
     Footprint,
     Job,
@@ -195,9 +195,7 @@ class SqliteQueue:
         return await self._read(lambda connection: _get(connection, job_id))
 
     async def find(self, wanted: Filter, limit: int, cursor: str | None = None) -> Page:
-        if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-            raise BadCursor(f"no page ends with the cursor '{cursor}'")
-        before = None if cursor is None else int(cursor)
+        before = position_of(cursor)
         size = max(1, min(limit, MAX_PAGE))
         return await self._read(lambda connection: _find(connection, wanted, size, before))
 
@@ -342,13 +340,13 @@ def _update_held(connection: sqlite3.Connection, lease: Lease, values: Mapping[s
 
 def _require_held(connection: sqlite3.Connection, lease: Lease, values: Mapping[str, object]) -> None:
     if not _update_held(connection, lease, values):
-        raise LeaseLost(f"job {lease.job_id} is no longer ours", detail=f"{lease.owner}, fence {lease.fence}")
+        raise LeaseLost(lease)
 
 
 def _get(connection: sqlite3.Connection, job_id: str) -> Job:
     row = connection.execute(_BY_ID, (job_id,)).fetchone()
     if row is None:
-        raise NoSuchJob(f"no job has the id '{job_id}'")
+        raise NoSuchJob(job_id)
     return _job(row)
 
 

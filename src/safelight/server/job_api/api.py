@@ -265,7 +265,7 @@ def _job_id(text: str) -> str:
             return text
     except ValueError:
         pass
-    raise NoSuchJob(f"no job has the id '{text}'")
+    raise NoSuchJob(text)
 
 
 def _filter(wanted: Chosen, state: State | None) -> Filter:

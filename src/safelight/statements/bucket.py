@@ -94,6 +94,9 @@ class NotConfigured:
     async def get(self, key: str, max_bytes: int) -> Stored:
         raise S3NotConfigured("S3 client not configured")
 
+    async def version(self, key: str) -> str | None:
+        raise S3NotConfigured("S3 client not configured")
+
     async def put(self, key: str, data: Blob, content_type: str | None = None) -> Url:
         raise S3NotConfigured("S3 client not configured")
 

@@ -13,13 +13,15 @@ class Stored:
     """What a storage holds under a key.
 
     `url`: makes the URL that clients are given for it, which may take a signature. `modified`: Unix time of
-    the last change, None when only the data can tell, or nobody.
+    the last change, None when only the data can tell, or nobody. `version`: what `Storage.version` says of
+    exactly this content, empty when that cannot be told.
     """
 
     data: Blob
     url: Callable[[], Url]
     content_type: str | None = None
     modified: float | None = None
+    version: str = ""
 
 
 class Storage(Protocol):
@@ -37,6 +39,15 @@ class Storage(Protocol):
 
         Raises: NotFound; Forbidden for a key that leaves the storage; MemoryLimitExceeded when it holds
         more than `max_bytes`; StorageError for anything else; Busy or Timeout for a storage elsewhere.
+        """
+        ...
+
+    async def version(self, key: str) -> str | None:
+        """Tells what is stored under `key` from all that was or will be stored there, on whatever machine.
+
+        None when nothing is stored; empty when the storage cannot tell.
+
+        Raises: Forbidden, BadRequest, StorageError, Busy, Timeout.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 A file is the length of its head (4 bytes, little-endian), the head, then the data up to the end of the file.
 The head is a MessagePack map with string keys; ours are `content_type`, `private_url`, `public_url` and
-`modified`, a Unix time that the older server does not know.
+`modified`, a Unix time, and `version`, which the older server does not know.
 """
 
 import asyncio
@@ -126,6 +126,14 @@ class ObjectCache:
         for watch in self._watches.get(address, ()):
             watch.overtaken = watch.overtaken or watch is not by
 
+    async def settle(self, address: str, url_key: UrlKey, version: str | None) -> None:
+        """Drop a copy that is not known to be of the `version` that is stored now."""
+        copy = self._read(address, url_key)
+        if copy is not None:
+            copy.data.close()
+            if not copy.version or copy.version != version:
+                await self.drop(address)
+
     def _read(self, address: str, url_key: UrlKey) -> Stored | None:
         try:
             descriptor = self._directory.open(_name(address))
@@ -140,6 +148,9 @@ class ObjectCache:
         ours: dict[str, object] = {"content_type": stored.content_type, url_key: str(stored.url())}
         if stored.modified is not None:
             ours["modified"] = stored.modified
+        head.pop("version", None)  # of what the older copy held
+        if stored.version:
+            ours["version"] = stored.version
         encoded = msgspec.msgpack.encode({**head, **ours})
         try:
             start = MemoryBlob(_LENGTH.pack(len(encoded)) + encoded)
@@ -204,6 +215,12 @@ class CachedStorage:
             await self._cache.keep(address, stored, self._url_key, watch, replaced=False)
         return stored
 
+    async def version(self, key: str) -> str | None:
+        """See `Storage.version`: of what is stored now. A copy of another version is dropped."""
+        version = await self._inner.version(key)
+        await self._cache.settle(self._address(key), self._url_key, version)
+        return version
+
     async def put(self, key: str, data: Blob, content_type: str | None = None) -> Url:
         """See `Storage.put`. The copy is written once the storage has the object."""
         address = self._address(key)
@@ -244,6 +261,7 @@ def _stored(descriptor: int, url_key: UrlKey) -> Stored | None:
     try:
         head, start = _read_head(descriptor)
         url, content_type, modified = _url(head, url_key), _content_type(head), _modified(head)
+        version = _text_value(head, "version") or ""
         if url is None or "content_type" not in head:
             return None
         size = os.fstat(descriptor).st_size - start
@@ -251,7 +269,7 @@ def _stored(descriptor: int, url_key: UrlKey) -> Stored | None:
             data: Blob = FileBlob(os.dup(descriptor), size, start)
         else:
             data = MemoryBlob(os.pread(descriptor, size, start))
-        return Stored(data, lambda: url, content_type, modified)
+        return Stored(data, lambda: url, content_type, modified, version)
     finally:
         os.close(descriptor)
 

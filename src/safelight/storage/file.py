@@ -8,6 +8,7 @@ import asyncio
 import errno
 import os
 import stat
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -29,6 +30,9 @@ from safelight.url import Url, file_url
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _PATH_MAX = 4096
 _COPY_BYTES = 1 << 20
+_QUIET_NS = 100_000_000
+"""Two changes within a tick of the clock of a file system have equal times; ticks last up to 10 ms."""
+
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO}
 _UNUSABLE_NAME = {
     errno.ENAMETOOLONG,
@@ -58,10 +62,25 @@ class FileStorage:
             descriptor = os.open(f"{self.root}/{_checked(key)}", _READ)
             try:
                 self._check_beneath(descriptor, key)
-                return Stored(_blob(descriptor, key, max_bytes), partial(file_url, key))
+                status = os.fstat(descriptor)
+                data = _blob(descriptor, status, key, max_bytes)
+                return Stored(data, partial(file_url, key), version=_read_version(status))
             except BaseException:
                 os.close(descriptor)
                 raise
+
+    async def version(self, key: str) -> str | None:
+        """See `Storage.version`: size and time of the last change, which copies elsewhere may share."""
+        try:
+            with _translated(key, _ABSENT):
+                descriptor = os.open(f"{self.root}/{_checked(key)}", os.O_PATH | os.O_CLOEXEC)
+                try:
+                    self._check_beneath(descriptor, key)
+                    return _version(os.fstat(descriptor))
+                finally:
+                    os.close(descriptor)
+        except NoSuchFile:
+            return None
 
     async def put(self, key: str, data: Blob, content_type: str | None = None) -> Url:
         """See `Storage.put`: write, fsync, name or rename, fsync the directory. Missing parents are made.
@@ -141,9 +160,21 @@ def _checked(key: str) -> str:
     return "/".join(parts) or "."
 
 
-def _blob(descriptor: int, key: str, max_bytes: int) -> Blob:
+def _version(status: os.stat_result) -> str | None:
+    """None for what `get` does not find."""
+    if stat.S_ISREG(status.st_mode):
+        return f"{status.st_size} {status.st_mtime_ns}"
+    return "" if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode) else None
+
+
+def _read_version(status: os.stat_result) -> str:
+    """The version of what is read from now on; empty where a change to come might have the same."""
+    is_quiet = status.st_mtime_ns < time.time_ns() - _QUIET_NS
+    return (is_quiet and _version(status)) or ""
+
+
+def _blob(descriptor: int, status: os.stat_result, key: str, max_bytes: int) -> Blob:
     """Take over `descriptor`. Regular files stay open; a device is read, at most `max_bytes` of it."""
-    status = os.fstat(descriptor)
     if stat.S_ISREG(status.st_mode):
         if status.st_size > max_bytes:
             raise MemoryLimitExceeded

@@ -25,6 +25,9 @@ class Forgetting:
     async def get(self, key: str, max_bytes: int) -> Stored:
         return await self._inner.get(key, max_bytes)
 
+    async def version(self, key: str) -> str | None:
+        return await self._inner.version(key)
+
     async def put(self, key: str, data: Blob, content_type: str | None = None) -> Url:
         try:
             return await self._inner.put(key, data, content_type)

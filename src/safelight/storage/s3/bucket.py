@@ -60,6 +60,7 @@ class _Content:
     data: Blob
     content_type: str | None
     modified: float | None
+    version: str
 
 
 class _Larger(Exception):
@@ -190,7 +191,12 @@ class Bucket:
         if content.data.size > max_bytes:
             raise MemoryLimitExceeded
         make_url = await self._url(full_key)
-        return Stored(content.data, make_url, content.content_type, content.modified)
+        return Stored(content.data, make_url, content.content_type, content.modified, content.version)
+
+    async def version(self, key: str) -> str | None:
+        """See `Storage.version`: the ETag and the time of the last change, by one HEAD request."""
+        full_key = self.full_key(key)
+        return await self._attempts(key, full_key, lambda transport: transport.version(full_key))
 
     async def put(self, key: str, data: Blob, content_type: str | None = None) -> Url:
         """See `Storage.put`: one PUT request, acknowledged by the store."""
@@ -220,7 +226,7 @@ class Bucket:
         async def delete(transport: Transport) -> None:
             """After the first attempt a missing object is one that we have deleted."""
             nonlocal was_there
-            if not was_there and not await transport.exists(full_key):
+            if not was_there and await transport.version(full_key) is None:
                 found = await transport.get(full_key)  # tells a missing key from a missing bucket
                 await found.close()
             seen, was_there = was_there, True
@@ -261,7 +267,7 @@ class Bucket:
             data = MemoryBlob(await found.read()) if small else await self._spooled(found.pieces())
             if data.size != found.size:
                 raise Unreachable(f"{data.size} instead of {found.size} bytes of '{full_key}' arrived")
-            return _Content(data, found.content_type, found.modified)
+            return _Content(data, found.content_type, found.modified, found.version)
         finally:
             await found.close()
 

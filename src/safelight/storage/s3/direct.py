@@ -16,7 +16,7 @@ from safelight.errors import StorageError
 from safelight.storage.s3.account import Credentials, Patience
 from safelight.storage.s3.address import escape_key
 from safelight.storage.s3.signature import headers_v4
-from safelight.storage.s3.transport import Unreachable, Upload, refusal
+from safelight.storage.s3.transport import Unreachable, Upload, refusal, version_of
 
 _REGION_HEADER = "x-amz-bucket-region"
 
@@ -48,13 +48,13 @@ class Direct:
                 await response.aclose()
                 raise
 
-    async def exists(self, key: str) -> bool:
+    async def version(self, key: str) -> str | None:
         with _translated():
             response = await self._http.send(self._request("HEAD", key))
             if response.status_code == 404:
-                return False
+                return None
             await _check(response, key)
-        return True
+        return _version(response)
 
     async def put(self, key: str, upload: Upload) -> None:
         named = {
@@ -114,6 +114,7 @@ class _Found:
         self.size = int(response.headers.get("content-length", "0"))
         self.content_type: str | None = response.headers.get("content-type")
         self.modified = _unix_time(response.headers.get("last-modified"))
+        self.version = _version(response)
         self._response = response
 
     async def read(self) -> bytes:
@@ -133,6 +134,11 @@ class _Found:
 
     async def close(self) -> None:
         await self._response.aclose()
+
+
+def _version(response: httpx.Response) -> str:
+    headers = response.headers
+    return version_of(headers.get("etag"), _unix_time(headers.get("last-modified")))
 
 
 def _unix_time(date: str | None) -> float | None:

@@ -20,7 +20,7 @@ from obstore.store import S3Store
 from safelight.blob import Blob
 from safelight.errors import StorageError
 from safelight.storage.s3.account import Credentials, Patience
-from safelight.storage.s3.transport import Refused, TransportError, Unreachable, Upload, refusal
+from safelight.storage.s3.transport import Refused, TransportError, Unreachable, Upload, refusal, version_of
 
 if TYPE_CHECKING:
     from obstore import GetResult
@@ -82,15 +82,15 @@ class Library:
         with _translated:
             return _Found(await obstore.get_async(self._store, key))
 
-    async def exists(self, key: str) -> bool:
+    async def version(self, key: str) -> str | None:
         try:
             with _translated:
-                await obstore.head_async(self._store, key)
+                meta = await obstore.head_async(self._store, key)
         except Refused as refused:
             if refused.status == 404:
-                return False
+                return None
             raise
-        return True
+        return version_of(meta["e_tag"], meta["last_modified"].timestamp())
 
     async def put(self, key: str, upload: Upload) -> None:
         attributes = {"Content-Type": upload.content_type, "Cache-Control": upload.cache_control}
@@ -134,6 +134,7 @@ class _Found:
         self.size = meta["size"]
         self.content_type: str | None = result.attributes.get("Content-Type")
         self.modified: float | None = meta["last_modified"].timestamp()
+        self.version = version_of(meta["e_tag"], self.modified)
         self._result = result
 
     async def read(self) -> bytes:

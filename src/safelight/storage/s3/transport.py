@@ -52,8 +52,14 @@ def _found(pattern: re.Pattern[str], body: str) -> str:
     return found[1] if found else ""
 
 
+def version_of(etag: str | None, modified: float | None) -> str:
+    """The version of an object, empty without an `ETag`. Equal data stored anew may have another type."""
+    return f"{etag} {modified}" if etag else ""
+
+
 class Found(Protocol):
-    """An object whose content is on its way. `size` in bytes, `modified` as Unix time.
+    """An object whose content is on its way. `size` in bytes, `modified` as Unix time; `version` as
+    `Storage.version` has it.
 
     Whoever has it closes it. The content comes once, either way; both raise Unreachable when it breaks off,
     and may end early or late instead: compare with `size`.
@@ -62,6 +68,7 @@ class Found(Protocol):
     size: int
     content_type: str | None
     modified: float | None
+    version: str
 
     async def read(self) -> bytes:
         """All of it, for objects that are small."""
@@ -89,7 +96,9 @@ class Transport(Protocol):
 
     async def get(self, key: str) -> Found: ...
 
-    async def exists(self, key: str) -> bool: ...
+    async def version(self, key: str) -> str | None:
+        """None when there is no such object."""
+        ...
 
     async def put(self, key: str, upload: Upload) -> None:
         """Raises also: StorageError when the data was cut short."""

@@ -47,7 +47,7 @@ def test_the_setting_counts_where_the_specification_is_silent(speed: str) -> Non
 
 @pytest.mark.parametrize(
     ("jpeg", "webp", "avif"),
-    [(60, 66, 53), (70, 80, 59), (75, 83, 64), (80, 86, 68), (84, 90, 72), (88, 93, 77)],
+    [(60, 65, 53), (70, 79, 59), (75, 82, 64), (80, 85, 68), (84, 89, 72), (88, 92, 77)],
 )
 def test_measured_equalities(jpeg: int, webp: int, avif: int) -> None:
     assert equal_quality(jpeg, "WEBP", MIDDLE) == webp
@@ -65,7 +65,7 @@ def test_more_is_never_less_and_the_ends_are_the_ends(name: str, size: Size) -> 
 
 def test_webp_needs_more_the_larger_it_is() -> None:
     found = [equal_quality(80, "WEBP", Size(side, side // 2)) for side in (384, 385, 768, 769)]
-    assert found == [84, 86, 86, 87]
+    assert found == [84, 85, 85, 86]
 
 
 @pytest.mark.parametrize("speed", ["fast", "balanced", "best"])
@@ -144,7 +144,7 @@ def test_options_of_encoders() -> None:
     assert length(f"{jpeg},chroma:420") == length(jpeg) < length(f"{jpeg},chroma:444")
     assert length("fit,200,200,webp,effort:6") < length("fit,200,200,webp,effort:0")
     assert length("fit,200,200,avif,effort:2") < length("fit,200,200,avif,effort:0")
-    assert length("fit,200,200,avif,chroma:444") > length("fit,200,200,avif")
+    assert length("fit,200,200,avif,chroma:444") > length("fit,200,200,avif,chroma:420")
     assert length(f"{jpeg},effort:9") == length(jpeg), "of other formats"
 
 

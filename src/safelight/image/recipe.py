@@ -39,7 +39,10 @@ class Recipe:
 
     def is_streamed(self, source: Input) -> bool:
         """Every pixel is read once, from top to bottom, until it is encoded."""
-        return self.plan is not None and source.orientation == 1 and not self.is_linear(source)
+        plan, encoding = self.plan, self.encoding
+        if plan is None or encoding is None or source.orientation != 1:
+            return False
+        return not (self.is_linear(source) or encoding.looks(plan.final))
 
     def is_linear(self, source: Input) -> bool:
         """It is made smaller, in linear light; that ends in memory."""

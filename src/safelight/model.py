@@ -8,7 +8,9 @@ from safelight.blob import Blob
 from safelight.engine.base import Engine
 from safelight.errors import ImageNotLoaded, MemoryLimitExceeded
 from safelight.results.epochs import Epochs
+from safelight.results.reading import Nobody, Witness
 from safelight.results.shelf import Shelf
+from safelight.results.tier import Tier
 from safelight.storage.cache import ObjectCache
 from safelight.storage.s3.bucket import Client as S3Client
 from safelight.template import Template
@@ -128,22 +130,21 @@ class Images(dict[str, NamedImage]):
         raise ImageNotLoaded(f"image '{name}' not loaded")
 
 
-def _untold(place: str) -> None:
-    """Nobody wants to know."""
+_NOBODY = Nobody()
 
 
 @dataclass(frozen=True, slots=True)
 class RequestState:
     """What the steps of one request read and leave for each other.
 
-    `reading`: to be told what `Storage.place` calls something stored, before it is read.
+    `reading`: to be told what is read of storages.
     """
 
     request: Request
     body: Blob
     images: Images
     variables: Variables
-    reading: Callable[[str], None] = _untold
+    reading: Witness = _NOBODY
 
 
 class Step(Protocol):
@@ -266,12 +267,17 @@ class Counters(Protocol):
     def add(self, name: str, amount: int = 1) -> None: ...
 
 
+TierPlace = tuple[str, str, str]
+"""Name of the account, bucket, prefix."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """What declared statements need to become steps.
 
     `s3`: accounts by name, the empty name for the one without. `caches`: object caches by directory.
-    `shelves`: result caches by directory. `rendering`: settings outside of the configuration that decide
+    `shelves`: result caches by directory. `tiers`: those that machines share, by what statements say of them.
+    `rendering`: settings outside of the configuration that decide
     what images look like, as text.
     """
 
@@ -281,6 +287,7 @@ class Resources:
     s3: Mapping[str, S3Client] = field(default_factory=dict[str, S3Client])
     caches: Mapping[str, ObjectCache] = field(default_factory=dict[str, ObjectCache])
     shelves: Mapping[str, Shelf] = field(default_factory=dict[str, Shelf])
+    tiers: Mapping[TierPlace, Tier] = field(default_factory=dict["TierPlace", Tier])
     rendering: str = ""
 
 

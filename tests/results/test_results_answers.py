@@ -11,7 +11,9 @@ from safelight.blob import MemoryBlob
 from safelight.errors import NotFound, SafelightError, StorageError
 from safelight.model import Answer, AnswerCache, Request, RequestState
 from safelight.results.epochs import place_slot
+from safelight.results.reading import Origin
 from safelight.run import begin
+from safelight.storage.file import FileStorage
 from safelight.uri import parse_query
 
 IMAGES = """
@@ -26,6 +28,7 @@ delete "images" { delete_file root="images" path="name"; }
 """
 OLD, NEW = b"old content", b"new content!"
 TIMEOUT_S = 30
+ORIGIN = Origin("source", FileStorage(Path("/anywhere")))
 
 
 def images(options: str = "", more: str = "") -> str:
@@ -422,7 +425,7 @@ class Slow:
     async def __call__(self, state: RequestState) -> Answer:
         self.begun += 1
         self._has_begun.set()
-        state.reading("file:/a")
+        await state.reading.begins(ORIGIN, "a")
         return Answer(MemoryBlob(await asyncio.shield(self.outcome)), "image/png")
 
     async def until_begun(self) -> None:
@@ -433,7 +436,7 @@ async def test_an_answer_that_was_overtaken_by_a_store_is_not_kept(sites: Sites)
     site, slow = sites(images()), Slow()
     waiting = asyncio.create_task(asked(site, slow))
     await slow.until_begun()
-    with site.api.resources.shelves["cache"].epochs.changing("file:/a"):
+    with site.api.resources.shelves["cache"].epochs.changing("file:/anywhere/a"):
         pass
     slow.outcome.set_result(OLD)
     assert (await waiting).body.read() == OLD
@@ -444,7 +447,7 @@ async def test_who_asks_after_a_store_does_not_join_who_asked_before(sites: Site
     site, before, after = sites(images()), Slow(), Slow()
     first = asyncio.create_task(asked(site, before))
     await before.until_begun()
-    with site.api.resources.shelves["cache"].epochs.changing("file:/a"):
+    with site.api.resources.shelves["cache"].epochs.changing("file:/anywhere/a"):
         pass
     second = asyncio.create_task(asked(site, after))
     before.outcome.set_result(OLD)
@@ -521,7 +524,7 @@ async def test_an_answer_is_made_again_after_max_age(sites: Sites) -> None:
 
 def failing(error: SafelightError) -> Compute:
     async def compute(state: RequestState) -> Answer:
-        state.reading("file:/a")
+        await state.reading.begins(ORIGIN, "a")
         raise error
 
     return compute
@@ -529,7 +532,7 @@ def failing(error: SafelightError) -> Compute:
 
 def succeeding(content: bytes) -> Compute:
     async def compute(state: RequestState) -> Answer:
-        state.reading("file:/a")
+        await state.reading.begins(ORIGIN, "a")
         return Answer(MemoryBlob(content), "image/png")
 
     return compute
@@ -583,7 +586,7 @@ async def test_what_was_dropped_is_not_served_where_a_new_one_fails(sites: Sites
     site = sites(images('max-age="1s" stale-if-error="1h" stale-while-revalidate="1h"'))
     await asked(site, succeeding(OLD))
     await aged(site)
-    site.api.resources.shelves["cache"].epochs.mark(place_slot("file:/a"))
+    site.api.resources.shelves["cache"].epochs.mark(place_slot("file:/anywhere/a"))
     with pytest.raises(StorageError):
         await asked(site, failing(StorageError("down")))
 

@@ -59,5 +59,5 @@ def test_other_servers_can_have_other_statistics() -> None:
         statistics.answer("/stats/total_requests")
 
 
-def test_there_are_34_statistics() -> None:
-    assert len(set(STATISTICS)) == len(STATISTICS) == 34
+def test_there_are_35_statistics() -> None:
+    assert len(set(STATISTICS)) == len(STATISTICS) == 35

@@ -1,5 +1,6 @@
 """`safelight cache`: look at kept answers and drop them, beside running servers."""
 
+import asyncio
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,8 +79,12 @@ def purge_command(
     """
     if not (urls or sources or tags or everything):
         raise click.UsageError("nothing to drop: use --url, --source, --tag or --all")
+    from safelight.results.epochs import ALL
+
     declared = _loaded(config, data, lenient=lenient)
     slots = [*_slots(declared, urls, sources, tags)]
+    for name in asyncio.run(_purge_shared(declared, [*slots, ALL] if everything else slots)):
+        click.echo(f"{name}: purged")
     for root, shelf in _shelves(declared):
         for slot in slots:
             shelf.epochs.mark(slot)
@@ -109,6 +114,27 @@ def _shelves(config: "Config") -> "Iterator[tuple[str, Shelf]]":
     for root, max_bytes in bounds(config).items():
         if (Path(root) / FILE_NAME).exists():
             yield root, Shelf(Path(root), max_bytes)
+
+
+async def _purge_shared(config: "Config", slots: list[int]) -> list[str]:
+    """Drop what machines share; the names of where. Before this machine's: see `Mark.make`.
+
+    Raises: StorageError, Busy, Timeout.
+    """
+    from safelight.statements.clients import S3
+    from safelight.statements.result_caches import tiers
+    from safelight.storage.s3.bucket import Client
+
+    clients = {client.client_name: Client(client.account()) for client in config.of(S3)}
+    try:
+        shared = tiers(config, clients).values()
+        for tier in shared:
+            for slot in slots:
+                await tier.purge(slot)
+        return [tier.name for tier in shared]
+    finally:
+        for client in clients.values():
+            await client.close()
 
 
 def _slots(

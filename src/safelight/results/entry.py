@@ -28,12 +28,23 @@ class Damaged(Exception):
     """A file that nobody has written in this format, or not to its end."""
 
 
+class Read(msgspec.Struct, frozen=True, array_like=True):
+    """Something stored that was read: the name of its storage among those of the endpoint, its key there, and
+    the version that it had, as `Storage.version` has it.
+    """
+
+    origin: str
+    key: str
+    version: str | None
+
+
 class Head(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of an answer besides its body.
 
     `name`: of the file. `epochs`, `made`: the identity of the logical times, and the one at which its
     computation began. `slots`: what it depends on. `kept_at`: Unix time. `checksum`: of a body that is read
-    into memory, else 0.
+    into memory, else 0. `reads`: what it was made of. `marks`: for answers that machines share, slots and the
+    versions of their marks before anything was read; None where these are not known.
     """
 
     name: str
@@ -48,6 +59,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     modified: float | None
     size: int
     checksum: int
+    reads: tuple[Read, ...] = ()
+    marks: tuple[tuple[int, str], ...] | None = None
 
 
 _decoder = msgspec.json.Decoder(Head)
@@ -75,24 +88,35 @@ def written(entry: Entry) -> list[Blob]:
 
 def read(descriptor: int, name: str) -> Entry:
     """What the file called `name` holds. Takes over `descriptor`. Raises: Damaged; OSError."""
-    keep_open = False
+    file = FileBlob(descriptor, os.fstat(descriptor).st_size)
     try:
-        content = os.pread(descriptor, _READ_AT_ONCE, 0)
-        head, start = _head(content, name)
-        if os.fstat(descriptor).st_size != start + head.size:
-            raise Damaged("the body has not the size that the head says")
-        if head.size > IN_MEMORY_BYTES:
-            keep_open = True
-            return Entry(head, FileBlob(descriptor, head.size, start))
-        data = content[start : start + head.size]
-        if len(data) < head.size:
-            data = os.pread(descriptor, head.size, start)
-        if crc32(data) != head.checksum:
-            raise Damaged("the body has another checksum than the head says")
-        return Entry(head, MemoryBlob(data))
+        return unpacked(file, name)
     finally:
-        if not keep_open:
-            os.close(descriptor)
+        file.close()
+
+
+def unpacked(content: Blob, name: str) -> Entry:
+    """What is written under `name`. A large body stays in the file of `content`. Raises: Damaged; OSError."""
+    begin = content.read_at(0, _READ_AT_ONCE)
+    head, start = _head(begin, name)
+    if content.size != start + head.size:
+        raise Damaged("the body has not the size that the head says")
+    if head.size > IN_MEMORY_BYTES:
+        return Entry(head, _part(content, start, head.size))
+    data = begin[start:]
+    if len(data) < head.size:
+        data += content.read_at(len(begin), head.size - len(data))
+    if crc32(data) != head.checksum:
+        raise Damaged("the body has another checksum than the head says")
+    return Entry(head, MemoryBlob(data))
+
+
+def _part(content: Blob, start: int, size: int) -> Blob:
+    """A part of `content`, which may be closed. Raises: OSError."""
+    descriptor = content.fileno()
+    if descriptor is None:
+        return MemoryBlob(content.read_at(start, size))
+    return FileBlob(os.dup(descriptor), size, start)
 
 
 def _head(content: bytes, name: str) -> tuple[Head, int]:

@@ -1,6 +1,7 @@
 """One cache directory: kept answers by their keys, in memory and on disk."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import blake2b
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 import structlog
 
+from safelight.blob import Blob, FileBlob
 from safelight.errors import StorageError
 from safelight.results.entry import Damaged, Entry, read, written
 from safelight.results.epochs import ALL, Epochs
@@ -93,6 +95,15 @@ class Shelf:
         self._is_failing = False
         self._memory.put(key, entry)
         return True
+
+    def content(self, name: str) -> Blob | None:
+        """The file called `name`; None when there is none, or none that can be read."""
+        try:
+            descriptor = self._directory.open(name)
+            return None if descriptor is None else FileBlob(descriptor, os.fstat(descriptor).st_size)
+        except (StorageError, OSError) as error:
+            self._complain("cannot read", error)
+            return None
 
     def usage(self) -> Usage:
         """Counts the files; others may come and go meanwhile."""

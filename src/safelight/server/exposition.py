@@ -69,11 +69,12 @@ _STATISTICS = (
     ),
     Shown(
         "safelight_result_cache_requests",
-        "Requests to endpoints that keep answers: answered by a kept one, by an old one, by none.",
+        "Requests to endpoints that keep answers: answered by a kept, an old or a shared one, or by none.",
         ("result",),
         {
             ("hit",): "total_result_cache_hits",
             ("stale",): "total_result_cache_stale",
+            ("shared",): "total_result_cache_shared",
             ("miss",): "total_result_cache_misses",
         },
     ),

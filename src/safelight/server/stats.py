@@ -45,6 +45,7 @@ STATISTICS = (
     "total_result_cache_hits",
     "total_result_cache_misses",
     "total_result_cache_stale",
+    "total_result_cache_shared",
 )
 """Names in the order of `/stats` (reference/imagestore 9.6), then those that are new."""
 

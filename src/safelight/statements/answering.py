@@ -11,13 +11,14 @@ from time import monotonic, time
 import structlog
 
 from safelight.blob import Blob, MemoryBlob
-from safelight.errors import BadRequest, Busy, ImageError, SafelightError, StorageError, Timeout
+from safelight.errors import BadRequest, Busy, ImageError, SafelightError, SetupError, StorageError, Timeout
 from safelight.etag import entity_tag
 from safelight.model import Answer, Compute, Counters, Facts, RequestState, Standing
 from safelight.results.entry import IN_MEMORY_BYTES, Entry, Head, checksum
-from safelight.results.epochs import tag_slot, url_slot
+from safelight.results.epochs import ALL, tag_slot, url_slot
 from safelight.results.memory import Key
 from safelight.results.reading import Reading
+from safelight.results.shared import Shared
 from safelight.results.shelf import Shelf, name_of
 from safelight.statements.fingerprint import Fingerprint
 from safelight.storage.flight import SingleFlight
@@ -58,7 +59,7 @@ class Freshness:
 class KeptAnswers:
     """The `AnswerCache` of one endpoint: its answers lie on `shelf`.
 
-    `tags`: comma-separated names by which answers can be dropped.
+    `tags`: comma-separated names by which answers can be dropped. `shared`: what other machines know of them.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class KeptAnswers:
         key: Template | None,
         tags: Template | None,
         counters: Counters,
+        shared: Shared | None = None,
     ) -> None:
         self._shelf = shelf
         self._fingerprint = fingerprint
@@ -76,6 +78,7 @@ class KeptAnswers:
         self._key = key
         self._tags = tags
         self._count = counters.add
+        self._shared = shared
         self._flights = SingleFlight[Key, _Made]()
         self._readings: dict[Key, Reading] = {}
         self._renewals: dict[Key, asyncio.Task[None]] = {}
@@ -88,7 +91,7 @@ class KeptAnswers:
             key = (*key, self._key.render(state.variables.lookup))
         url, now = url_slot(_path(state)), time()
         freshness = self._freshness
-        entry = self._shelf.get(key, url, now - freshness.max_age_s)
+        entry = await self._kept(key, url, now)
         if entry is None:
             return await self._new(key, url, state, compute, "miss")
         age_s = _age_s(entry, now)
@@ -103,16 +106,18 @@ class KeptAnswers:
         return await self._new_or_old(key, url, state, compute, entry)
 
     async def close(self) -> None:
-        """Give up what is being renewed."""
+        """Give up what is being renewed or shared."""
         renewals = list(self._renewals.values())
         for task in renewals:
             task.cancel()
         await asyncio.gather(*renewals, return_exceptions=True)
+        if self._shared is not None:
+            await self._shared.close()
 
     def fresh_at_hand(self, key: Key, url: int) -> tuple[Entry, float] | None:
         """An answer in memory that may be served, and its age in seconds."""
         entry = self._shelf.at_hand(key, url)
-        if entry is None:
+        if entry is None or (self._shared is not None and not self._shared.trusts(entry.head)):
             return None
         age_s = _age_s(entry, time())
         return (entry, age_s) if age_s <= self._freshness.max_age_s else None
@@ -146,26 +151,43 @@ class KeptAnswers:
 
     async def _new(self, key: Key, url: int, state: RequestState, compute: Compute, why: str) -> Answer:
         """What is made now, or by somebody who has begun already."""
-        self._note("miss", "total_result_cache_misses")
         reading = self._readings.get(key)
         if reading is not None and not reading.is_current():
             self._flights.leave(key)  # a change came in between; who asks after it must see it
-        made = await self._flights.join(key, partial(self._fly, key, url, state, compute))
+        try:
+            made = await self._flights.join(key, partial(self._fly, key, url, state, compute))
+        except BaseException:
+            self._note("miss", "total_result_cache_misses")
+            raise
+        if made.shared is not None:
+            self._note("shared", "total_result_cache_shared")
+            age_s = _age_s(made.shared, time())
+            return _kept_answer(made.shared, age_s, f"{self._ttl(age_s)}; detail=SHARED")
+        self._note("miss", "total_result_cache_misses")
         shown = "; collapsed" if made.by is not state else "; stored" if made.is_kept else ""
         return _with(made.answer, (("Cache-Status", f"{_CACHE}; fwd={why}{shown}"),))
 
     async def _fly(self, key: Key, url: int, state: RequestState, compute: Compute) -> "_Made":
         async with self._shelf.flights.alone(name_of(key), wait=True):
-            found = self._fresh(key, url)
+            found = await self._fresh(key, url)
             if found is not None:
                 return _Made(_answer(found, ()), None, is_kept=True)
             return await self._compute(key, url, state, compute)
 
-    def _fresh(self, key: Key, url: int) -> Entry | None:
-        """What another process has kept in the meantime."""
-        now = time()
+    async def _kept(self, key: Key, url: int, now: float) -> Entry | None:
+        """What this machine has kept and nobody has changed, however old."""
         entry = self._shelf.get(key, url, now - self._freshness.max_age_s)
-        return entry if entry is not None and _age_s(entry, now) <= self._freshness.max_age_s else None
+        if entry is None or self._shared is None or await self._shared.holds(entry, url):
+            return entry
+        return None
+
+    async def _fresh(self, key: Key, url: int) -> Entry | None:
+        """What another process has kept in the meantime."""
+        entry = await self._kept(key, url, time())
+        return entry if entry is not None and self._is_fresh(entry) else None
+
+    def _is_fresh(self, entry: Entry) -> bool:
+        return _age_s(entry, time()) <= self._freshness.max_age_s
 
     async def _compute(self, key: Key, url: int, state: RequestState, compute: Compute) -> "_Made":
         try:
@@ -175,7 +197,10 @@ class KeptAnswers:
             return _Made(await compute(state), state, is_kept=False)
         self._readings[key] = reading
         try:
-            answer = await compute(replace(state, reading=reading.note))
+            found = await self._find_shared(key, reading, state)
+            if found is not None:
+                return _Made(_answer(found, ()), None, is_kept=True, shared=found)
+            answer = await compute(replace(state, reading=reading))
             self._failures.pop(key, None)
             return await self._keep(key, answer, reading, state)
         except _PASSING as error:
@@ -185,23 +210,38 @@ class KeptAnswers:
             if self._readings.get(key) is reading:
                 del self._readings[key]
 
+    async def _find_shared(self, key: Key, reading: Reading, state: RequestState) -> Entry | None:
+        """What another machine has made; kept here, too."""
+        if self._shared is None:
+            return None
+        try:
+            slots = (reading.slots[0], *self._tag_slots(state))
+        except SetupError:  # told when the answer has been made
+            slots = tuple(reading.slots)
+        found = await self._shared.find(name_of(key), reading, slots, self._is_fresh)
+        if found is not None and reading.is_current() and await self._shelf.keep(key, found):
+            self._shared.vouch(found.head, reading.began_s)
+        return found
+
     async def _keep(self, key: Key, answer: Answer, reading: Reading, state: RequestState) -> "_Made":
         if answer.status != _OK or _forbids_keeping(answer):
             return _Made(answer, state, is_kept=False)
         answer = await _validated(_held(answer))
         entry = Entry(self._head(key, answer, reading, state), answer.body)
         is_kept = reading.is_current() and await self._shelf.keep(key, entry)
+        if is_kept and self._shared is not None:
+            self._shared.vouch(entry.head, reading.began_s)
+            self._shared.offer(entry.head)
         return _Made(answer, state, is_kept)
 
     def _head(self, key: Key, answer: Answer, reading: Reading, state: RequestState) -> Head:
         """Raises: SetupError for tags that cannot be rendered."""
-        rendered = self._tags.render(state.variables.lookup) if self._tags is not None else ""
-        tags = {tag_slot(tag.strip()) for tag in rendered.split(",") if tag.strip()}
+        slots = frozenset((*reading.slots, *self._tag_slots(state)))
         return Head(
             name=name_of(key),
             epochs=reading.identity,
             made=reading.made,
-            slots=tuple({*reading.slots, *tags}),
+            slots=tuple(slots),
             kept_at=time(),
             content_type=answer.content_type,
             cache_control=answer.cache_control,
@@ -210,7 +250,16 @@ class KeptAnswers:
             modified=answer.modified,
             size=answer.body.size,
             checksum=checksum(answer.body),
+            reads=reading.reads if self._shared is not None else (),
+            marks=reading.marks_of(slots | {ALL}),
         )
+
+    def _tag_slots(self, state: RequestState) -> list[int]:
+        """Raises: SetupError."""
+        if self._tags is None:
+            return []
+        tags = self._tags.render(state.variables.lookup).split(",")
+        return [tag_slot(tag.strip()) for tag in tags if tag.strip()]
 
     # Behind requests
 
@@ -227,7 +276,7 @@ class KeptAnswers:
                 asyncio.timeout(RENEWAL_S),
                 self._shelf.flights.alone(name_of(key), wait=False) as is_alone,
             ):
-                if is_alone and self._fresh(key, url) is None:
+                if is_alone and await self._fresh(key, url) is None:
                     await self._compute(key, url, state, compute)
         except (SafelightError, TimeoutError) as error:
             self._remember_failure(key, error)
@@ -266,11 +315,14 @@ class _Failure:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """What came of making an answer. `by`: for which request; None when another process has made it."""
+    """What came of making an answer. `by`: for which request; None when another process has made it.
+    `shared`: the same, if another machine has.
+    """
 
     answer: Answer
     by: RequestState | None
     is_kept: bool
+    shared: Entry | None = None
 
 
 def _path(state: RequestState) -> str:

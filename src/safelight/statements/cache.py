@@ -2,14 +2,29 @@
 
 import math
 from collections.abc import Collection, Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 from safelight.config.kind import Duration, Root, Size
 from safelight.config.spec import Statement, attribute
-from safelight.model import AnswerCache, Resources
+from safelight.model import AnswerCache, Resources, TierPlace
+from safelight.results.reading import Origin
+from safelight.results.shared import Shared
+from safelight.results.shelf import Shelf
 from safelight.statements.answering import Freshness, KeptAnswers
 from safelight.statements.fingerprint import Fingerprint
 from safelight.statements.registry import cache
 from safelight.template import Template
+
+RECHECK_S = 30
+
+
+@runtime_checkable
+class ReadsStorage(Protocol):
+    """A statement that reads something stored."""
+
+    def origin(self, resources: Resources) -> Origin:
+        """Where it reads."""
+        ...
 
 
 @cache("cache")
@@ -19,7 +34,7 @@ class CacheStatement(Statement):
     Only in `get` endpoints that store nothing. Validators run first. An answer is served again for the same
     path, parameters and configuration, of which only what the statements use counts. It is dropped when
     an endpoint of the same configuration stores or deletes what it was made of, when `purge_cache` or
-    `safelight cache purge` says so, and after `max-age`.
+    `safelight cache purge` says so, and after `max-age`. With `bucket`, machines share their answers.
     """
 
     example = 'cache root="cache" max-size="10GiB" max-age="30d"'
@@ -53,7 +68,20 @@ class CacheStatement(Statement):
         example="#{album}",
     )
 
+    bucket: str | None = attribute(
+        default=None, help="bucket in which machines share their answers", example="answers"
+    )
+    prefix: str = attribute(default="", help="put in front of the keys in the bucket", example="thumbnails/")
+    s3: str = attribute(default="", help="name of the `s3` statement with the account", example="archive")
+    recheck: Duration | None = attribute(
+        default=None,
+        help="how long changes by others may go unnoticed, where machines share answers; 30s by default",
+        example="30s",
+    )
+
     def check(self) -> Iterator[str]:
+        if self.bucket is None and (self.prefix or self.s3 or self.recheck is not None):
+            yield "expected 'prefix', 's3' and 'recheck' attributes to be set only with 'bucket'"
         if self.max_age is None and (self.stale_while_revalidate or self.stale_if_error):
             yield "expected 'max-age' attribute to be set: without it no answer becomes stale"
 
@@ -70,4 +98,18 @@ class CacheStatement(Statement):
             self.stale_if_error or 0,
         )
         fingerprint = Fingerprint(steps, (self,), captured, resources)
-        return KeptAnswers(shelf, fingerprint, freshness, self.key, self.tags, resources.counters)
+        shared = self._shared(shelf, steps, resources)
+        return KeptAnswers(shelf, fingerprint, freshness, self.key, self.tags, resources.counters, shared)
+
+    @property
+    def tier(self) -> TierPlace | None:
+        """Where answers are shared, if they are."""
+        return None if self.bucket is None else (self.s3, self.bucket, self.prefix)
+
+    def _shared(self, shelf: Shelf, steps: Sequence[Statement], resources: Resources) -> Shared | None:
+        if self.tier is None:
+            return None
+        parts = (part for step in steps for part in (step, *step.all_parts()))
+        origins = [part.origin(resources) for part in parts if isinstance(part, ReadsStorage)]
+        recheck_s = RECHECK_S if self.recheck is None else self.recheck
+        return Shared(resources.tiers[self.tier], shelf, origins, recheck_s)

@@ -53,6 +53,11 @@ def unpredictable(read: Collection[str], captured: Collection[str]) -> list[str]
     return sorted(name for name in read if name in GENERATED and name not in {*captured, *_PREDICTABLE})
 
 
+def about_images(read: Collection[str], captured: Collection[str]) -> list[str]:
+    """Those of the variables `read` that are known only when images are loaded; see `unpredictable`."""
+    return sorted(_OF_IMAGES.intersection(read).difference(captured))
+
+
 class Fingerprint:
     """Makes the keys of one endpoint's answers.
 

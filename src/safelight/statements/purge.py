@@ -8,6 +8,7 @@ from safelight.config.kind import PathName, Root
 from safelight.config.spec import attribute
 from safelight.model import Change, RequestState, Resources, Store
 from safelight.results.epochs import Epochs, place_slot, tag_slot, url_slot
+from safelight.results.tier import Tier
 from safelight.statements.bucket import NotConfigured
 from safelight.statements.condition import VariableConditional, store_when
 from safelight.statements.paths import render_path
@@ -30,7 +31,7 @@ class PurgeCache(VariableConditional):
 
     Exactly one of `url`, `tag`, `root` and `bucket`. Stores and deletes of this configuration need no
     purge; this is for what is changed by others. An answer that was dropped is never served again, in no
-    process of the machine, not even while sources fail.
+    process of the machine, not even while sources fail. Where machines share answers, it is dropped on all.
     """
 
     example = 'purge_cache url="/thumbnail/#{path}"'
@@ -60,7 +61,7 @@ class PurgeCache(VariableConditional):
 
     def build(self, resources: Resources) -> Store:
         epochs = [shelf.epochs for shelf in resources.shelves.values()]
-        return store_when(self, Purge(self._slot(resources), epochs))
+        return store_when(self, Purge(self._slot(resources), epochs, list(resources.tiers.values())))
 
     def _slot(self, resources: Resources) -> Slot:
         if self.url is not None:
@@ -105,28 +106,37 @@ def path_of_url(url: str) -> str:
 class Purge:
     """Marks a slot in all caches of the configuration."""
 
-    def __init__(self, slot: Slot, epochs: Sequence[Epochs]) -> None:
+    def __init__(self, slot: Slot, epochs: Sequence[Epochs], tiers: Sequence[Tier]) -> None:
         self._slot = slot
         self._epochs = epochs
+        self._tiers = tiers
 
     def plan(self, state: RequestState) -> Change | None:
         """Raises: PathNotDefined, PathRenderingError, VariableNotDefined, Forbidden."""
         slot = self._slot(state)
-        return None if slot is None else Mark(slot, self._epochs)
+        return None if slot is None else Mark(slot, self._epochs, self._tiers)
 
 
 class Mark:
     """One purge, decided and not yet made."""
 
-    def __init__(self, slot: int, epochs: Sequence[Epochs]) -> None:
+    def __init__(self, slot: int, epochs: Sequence[Epochs], tiers: Sequence[Tier]) -> None:
         self.place = f"cached:{slot}"
         self._mark_slot = slot
         self._epochs = epochs
+        self._tiers = tiers
 
     async def make(self) -> None:
-        """Raises: StorageError."""
-        for epochs in self._epochs:
-            epochs.mark(self._mark_slot)
+        """First for all machines: what this one fetches from there after its own mark must show theirs.
+
+        Raises: StorageError, Busy, Timeout; answers of this machine are dropped nevertheless.
+        """
+        try:
+            for tier in self._tiers:
+                await tier.purge(self._mark_slot)
+        finally:
+            for epochs in self._epochs:
+                epochs.mark(self._mark_slot)
 
     def record(self, state: RequestState) -> None:
         """Nothing to note."""

@@ -1,19 +1,22 @@
 """The result caches that a configuration asks for: one for each directory, whoever uses it."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from safelight.config.declaring import suggestion
 from safelight.config.load import Config
 from safelight.config.problem import Problem
 from safelight.config.spec import Statement
 from safelight.errors import ConfigError, StorageError
+from safelight.model import TierPlace
 from safelight.results.shelf import Shelf
+from safelight.results.tier import Tier
 from safelight.statements.bucket import CachedObject
 from safelight.statements.cache import CacheStatement
 from safelight.statements.clients import S3
 from safelight.statements.endpoint import EndpointStatement, endpoints_of
-from safelight.statements.fingerprint import names_read, unpredictable
+from safelight.statements.fingerprint import about_images, names_read, unpredictable
 from safelight.statements.match import Matchers
 from safelight.statements.output import LocationList
 from safelight.statements.source import SourceFile, SourceS3
@@ -41,13 +44,30 @@ def shelves(config: Config) -> Mapping[str, Shelf]:
         raise ConfigError(error.message, detail=error.detail) from error
 
 
+def tiers(config: Config, clients: Mapping[str, Client]) -> Mapping[TierPlace, Tier]:
+    """What machines share. `clients`: the accounts by name."""
+    places = {cache.tier for _, cache in _users(config) if cache.tier is not None}
+    return {
+        (account, bucket, prefix): Tier(
+            clients[account].bucket(bucket, prefix=prefix), f"s3://{bucket}/{prefix}"
+        )
+        for account, bucket, prefix in sorted(places)
+    }
+
+
 def inspect_result_caches(config: Config, paths: Mapping[str, Template]) -> Iterator[Problem]:
     """Complaints about caches that cannot be used, or whose answers would be wrong."""
     taken = {
         str(part.cache_root) for part in _parts(config) if isinstance(part, CachedObject) and part.cache_root
     }
+    accounts = {client.client_name for client in config.of(S3)}
     for endpoint, cache in _users(config):
-        for complaint in (*_misuse(endpoint, paths), *_unusable(cache.root, taken)):
+        complaints = (
+            *_misuse(endpoint, paths),
+            *_unusable(cache.root, taken),
+            *_unshareable(endpoint, cache, accounts),
+        )
+        for complaint in complaints:
             yield Problem(cache.tag.position, f"'cache': {complaint}")
 
 
@@ -108,6 +128,19 @@ def _misuse(endpoint: EndpointStatement, paths: Mapping[str, Template]) -> Itera
     shows_links = any(listed.side == "source" and listed.form != "path" for listed in lists)
     if shows_links and any(isinstance(part, SourceS3) and not part.public for part in endpoint.all_parts()):
         yield "links to private objects expire, so answers that show them cannot be kept"
+
+
+def _unshareable(
+    endpoint: EndpointStatement, cache: CacheStatement, accounts: Collection[str]
+) -> Iterator[str]:
+    if cache.bucket is None:
+        return
+    if cache.s3 not in accounts:
+        hint = suggestion(cache.s3, sorted(accounts))
+        yield f"no 's3' statement is named '{cache.s3}'{hint}" if cache.s3 else "S3 client not configured"
+    names = cache.tags.names if cache.tags is not None else ()
+    for name in about_images(names, Matchers(endpoint.matchers).names):
+        yield f"tags of shared answers cannot be made of variable '{name}': it is known too late"
 
 
 def _unusable(root: str, taken: set[str]) -> Iterator[str]:

@@ -24,11 +24,12 @@ from safelight.errors import (
     SetupError,
 )
 from safelight.model import Location, NamedImage, RequestState, Resources, Step
+from safelight.results.reading import Origin
 from safelight.statements.bucket import CachedObject, read_storage
 from safelight.statements.condition import Conditional, When, local_names, when
 from safelight.statements.paths import render_path
 from safelight.statements.registry import source
-from safelight.storage.base import Storage
+from safelight.storage.base import Stored
 from safelight.storage.file import FileStorage
 from safelight.timing import measured
 
@@ -44,9 +45,12 @@ class SourceFile(Conditional):
     path: PathName = attribute(help="name of a `path` template, relative to the root", example="by-name")
 
     def build(self, resources: Resources) -> Step:
-        storage, about = FileStorage(Path(self.root)), about_image(self.image_name)
-        fetch = Fetch(self, storage, resources, "file", about, local_names(self.image_name))
-        return when(self, fetch, fetch.local)
+        about, local = about_image(self.image_name), local_names(self.image_name)
+        return when(self, Fetch(self, self.origin(resources), resources, "file", about, local), local)
+
+    def origin(self, resources: Resources) -> Origin:
+        """Where it reads."""
+        return Origin(str(self.tag), FileStorage(Path(self.root)))
 
     def __str__(self) -> str:
         return f"FileSource[image_name: '{self.image_name}' root_dir: '{self.root}' path_spec: '{self.path}']"
@@ -61,11 +65,12 @@ class SourceS3(CachedObject, Conditional):
     image_name: NewImage = value("image name", help="name that later statements use")
 
     def build(self, resources: Resources) -> Step:
-        storage, local = (
-            read_storage(self, resources),
-            {**local_names(self.image_name), "bucket": self.bucket},
-        )
-        return when(self, Fetch(self, storage, resources, "s3", nullcontext(), local), local)
+        local = {**local_names(self.image_name), "bucket": self.bucket}
+        return when(self, Fetch(self, self.origin(resources), resources, "s3", nullcontext(), local), local)
+
+    def origin(self, resources: Resources) -> Origin:
+        """Where it reads."""
+        return Origin(str(self.tag), read_storage(self, resources))
 
     def __str__(self) -> str:
         return (
@@ -79,7 +84,7 @@ TASKS = {"file": "sourcing image from file", "s3": "sourcing image from S3"}
 
 
 class Fetch:
-    """Loads one image from a storage. A file is opened; its bytes are read when something needs them.
+    """Loads one image from `origin`. A file is opened; its bytes are read when something needs them.
 
     `kind`: of the storage, as statistics call it. `about`: what errors of the storage pass through.
     """
@@ -87,16 +92,16 @@ class Fetch:
     def __init__(
         self,
         declared: SourceFile | SourceS3,
-        storage: Storage,
+        origin: Origin,
         resources: Resources,
         kind: str,
         about: AbstractContextManager[None],
         local: Mapping[str, str],
     ) -> None:
-        self.local = local
+        self._local = local
         self._image_name = declared.image_name
         self._path_name = declared.path
-        self._storage = storage
+        self._origin = origin
         self._resources = resources
         self._counter = f"total_{kind}_source"
         self._task = TASKS[kind]
@@ -104,15 +109,25 @@ class Fetch:
 
     async def run(self, state: RequestState) -> None:
         """Raises: NotFound, Forbidden, MemoryLimitExceeded, SetupError, StorageError, Busy, Timeout."""
-        path = render_path(self._path_name, self._resources.paths, state.variables, self.local)
+        path = render_path(self._path_name, self._resources.paths, state.variables, self._local)
         with self._about, measured(self._task, path):
-            state.reading(self._storage.place(path))
-            stored = await self._storage.get(path, state.images.budget.remaining)
+            stored = await self._read(path, state)
         location = Location(path, stored.url)
         image = NamedImage(stored.data, stored.content_type, source=location, modified=stored.modified)
         state.images.load(self._image_name, image)
         self._resources.counters.add(self._counter)
         self._resources.counters.add(f"{self._counter}_bytes", stored.data.size)
+
+    async def _read(self, path: str, state: RequestState) -> Stored:
+        origin, witness = self._origin, state.reading
+        await witness.begins(origin, path)
+        try:
+            stored = await origin.storage.get(path, state.images.budget.remaining)
+        except NotFound:
+            witness.ends(origin, path, None)
+            raise
+        witness.ends(origin, path, stored.version)
+        return stored
 
 
 @source("source_failover")

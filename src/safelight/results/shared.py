@@ -1,0 +1,180 @@
+"""Which answers hold although other machines change what they were made of.
+
+An answer holds while everything that it has read has the same version, and the slots that it depends on have
+the same marks, as when it was made. Versions are those of what was really read, and marks are noted before
+anything is read, so a change or a purge that comes meanwhile makes the answer invalid.
+
+An answer on this machine is taken to hold for `recheck_s` seconds after it was made or last checked. What a
+check finds changed is marked in the logical times of the machine, so that its other processes, and other
+answers that were made of the same, need not find out for themselves.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from time import monotonic
+
+import msgspec
+import structlog
+
+from safelight.errors import BadRequest, Forbidden, SetupError, StorageError
+from safelight.results.circuit import PAUSE_S, Circuit, Unavailable
+from safelight.results.entry import Entry, Head, Read
+from safelight.results.epochs import ALL, Epochs, place_slot
+from safelight.results.reading import Origin, Reading
+from safelight.results.shelf import Shelf
+from safelight.results.tier import ASK_S, MAX_BYTES, Marks, Tier
+from safelight.storage.flight import SingleFlight
+
+_MAX_KNOWN = 1 << 14
+_UNKNOWN = ""
+_log = structlog.get_logger("safelight.results")
+
+
+class _Foreign(Exception):
+    """An answer that no machine with this configuration has made."""
+
+
+class Shared:
+    """What the machines share of the answers of one endpoint, which lie on `shelf` here.
+
+    `origins`: all storages that they are made of.
+    """
+
+    def __init__(self, tier: Tier, shelf: Shelf, origins: Collection[Origin], recheck_s: float) -> None:
+        self._tier = tier
+        self._shelf = shelf
+        self._origins: Mapping[str, _Asked] = {origin.name: _Asked(origin) for origin in origins}
+        self._recheck_s = recheck_s
+        self._trusted: dict[str, tuple[int, float, float]] = {}
+        self._checks = SingleFlight[tuple[str, int, int], bool]()
+
+    def trusts(self, head: Head) -> bool:
+        """Whether the answer was found to hold a short time ago."""
+        known = self._trusted.get(head.name)
+        return known is not None and known[:2] == (head.made, head.kept_at) and monotonic() < known[2]
+
+    def vouch(self, head: Head, since_s: float) -> None:
+        """Trust the answer: at `since_s`, by `time.monotonic`, it was found to hold, or not yet made."""
+        self._trust(head, since_s + self._recheck_s)
+
+    def _trust(self, head: Head, until_s: float) -> None:
+        self._trusted.pop(head.name, None)
+        self._trusted[head.name] = (head.made, head.kept_at, until_s)
+        if len(self._trusted) > _MAX_KNOWN:
+            del self._trusted[next(iter(self._trusted))]
+
+    async def holds(self, entry: Entry, url: int) -> bool:
+        """Whether an answer of this machine holds; that it does, where nobody can tell.
+
+        `url`: the slot of the URL that was asked for.
+        """
+        head = entry.head
+        if self.trusts(head):
+            return True
+        return await self._checks.join((head.name, head.made, url), partial(self._check, head, url))
+
+    async def find(
+        self, name: str, reading: Reading, slots: Collection[int], is_usable: Callable[[Entry], bool]
+    ) -> Entry | None:
+        """The shared answer under `name`, if it `is_usable` and holds, as one of this machine.
+
+        `reading`: has just begun, and is told the marks of `slots`, which the answer depends on.
+        """
+        marks, asked = Marks(self._tier), (ALL, *slots)
+        try:
+            entry, _ = await asyncio.gather(self._tier.entry(name), marks.note(asked))
+            reading.marks = marks
+            if entry is None or entry.head.marks is None or not is_usable(entry):
+                return None
+            if any(map(reading.is_changing, entry.head.slots)):
+                return None
+            if await self._overtaken(entry.head, asked, marks):
+                return None
+        except (Unavailable, _Foreign):
+            return None
+        reading.slots.extend(entry.head.slots)
+        return Entry(
+            msgspec.structs.replace(entry.head, epochs=reading.identity, made=reading.made), entry.body
+        )
+
+    def offer(self, head: Head) -> None:
+        """Share an answer that was made and kept on this machine, if it can be told when it is invalid."""
+        is_known = head.marks is not None and all(read.version != _UNKNOWN for read in head.reads)
+        if is_known and head.size < MAX_BYTES:
+            self._tier.offer(head.name, partial(self._shelf.content, head.name))
+
+    async def close(self) -> None:
+        """Give up what is being shared."""
+        await self._tier.close()
+
+    async def _check(self, head: Head, url: int) -> bool:
+        began_s = monotonic()
+        try:
+            overtaken = await self._overtaken(head, (ALL, url), Marks(self._tier))
+        except Unavailable:
+            self._trust(head, monotonic() + min(PAUSE_S, self._recheck_s))
+            return True
+        except _Foreign:
+            return False
+        if head.marks is None:  # made while the marks could not be asked for, so nothing is known of it
+            return False
+        if overtaken:
+            _mark(self._shelf.epochs, overtaken, head.made)
+            return False
+        self.vouch(head, began_s)
+        return True
+
+    async def _overtaken(self, head: Head, asked: Collection[int], marks: Marks) -> set[int]:
+        """The slots of what is not any more as it was for `head`. Raises: Unavailable, _Foreign."""
+        then = dict(head.marks or ())
+        slots = {*asked, *then}
+        changed, _ = await asyncio.gather(self._changed(head.reads), marks.note(slots))
+        return changed | {slot for slot in slots if marks.known[slot] != then.get(slot, "")}
+
+    async def _changed(self, reads: Collection[Read]) -> set[int]:
+        """The slots of those of `reads` that are or may be others by now. Raises: Unavailable, _Foreign."""
+        origins = [self._origin(read) for read in reads]
+        slots = [origin.slot(read.key) for origin, read in zip(origins, reads, strict=True)]
+        asking = [origin.version(read.key) for origin, read in zip(origins, reads, strict=True)]
+        versions = await asyncio.gather(*asking)
+        compared = zip(slots, versions, reads, strict=True)
+        return {slot for slot, version, read in compared if not version == read.version != _UNKNOWN}
+
+    def _origin(self, read: Read) -> "_Asked":
+        origin = self._origins.get(read.origin)
+        if origin is None:
+            raise _Foreign
+        return origin
+
+
+class _Asked:
+    """An origin that is asked for versions."""
+
+    def __init__(self, origin: Origin) -> None:
+        self._storage = origin.storage
+        self._circuit = Circuit(f"versions of {origin.name}")
+
+    def slot(self, key: str) -> int:
+        """Raises: _Foreign."""
+        try:
+            return place_slot(self._storage.place(key))
+        except (Forbidden, BadRequest) as error:
+            raise _Foreign from error
+
+    async def version(self, key: str) -> str | None:
+        """Raises: Unavailable."""
+        try:
+            return await self._circuit.call(lambda: self._storage.version(key), ASK_S)
+        except (Forbidden, BadRequest, SetupError):
+            return _UNKNOWN
+
+
+def _mark(epochs: Epochs, slots: Collection[int], since: int) -> None:
+    """Make invalid, on this machine, what depends on `slots`, unless that was done after `since`."""
+    try:
+        for slot in slots:
+            if epochs.unchanged((slot,), since):
+                epochs.mark(slot)
+    except StorageError as error:
+        _log.warning("result cache: cannot mark what has changed", reason=error.detail or error.message)

@@ -3,6 +3,7 @@
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, Protocol
 
 import pyvips
@@ -176,13 +177,6 @@ class _ShrinkingDecoder(_VipsDecoder):
         self._shrink_on_load = settings.shrink_on_load
         super().__init__(data, format_, settings)
 
-    def decode(self, demand: Demand) -> Level:
-        factor = self._factor(demand.need)
-        if factor == 1:
-            return whole(self._checked(self._image))
-        with decoding():
-            return whole(self._checked(self._shrunk(factor)))
-
     def _factor(self, need: Size) -> int:
         """Largest factor that leaves at least `need`."""
         if not self._shrink_on_load:
@@ -200,9 +194,6 @@ class _ShrinkingDecoder(_VipsDecoder):
     def _shrunk_size(self, need: Size) -> Size:
         factor = self._factor(need)
         return Size(-(-self.size.width // factor), -(-self.size.height // factor))
-
-    def _shrunk(self, factor: int) -> Image:
-        raise NotImplementedError
 
 
 class _JpegDecoder(_ShrinkingDecoder):
@@ -287,28 +278,34 @@ class _JpegDecoder(_ShrinkingDecoder):
             attach_profile(image, profile)
         return image
 
-    def _shrunk(self, factor: int) -> Image:
-        return self._open(shrink=factor)
-
 
 class _WebpDecoder(_ShrinkingDecoder):
-    """libwebp scales while it decodes."""
+    """libwebp scales while it decodes, to any size: a tenth of the time for small ones."""
 
-    shrinks = tuple(range(2, 65))
+    shrinks = tuple(range(2, 65))  # as the older server does it
 
     def __init__(self, data: Buffer, settings: ImageSettings) -> None:
         super().__init__(data, WEBP, settings)
         self._whole_bytes = cost.webp_whole_bytes(bytes(data[:21]))
 
     def weigh(self, demand: Demand) -> Decoding:
-        return cost.of_decoding(WEBP.name, self._shrunk_size(demand.need), self.size, self._whole_bytes)
+        scale = self._scale(demand)
+        size = Size(ceil(self.size.width * scale), ceil(self.size.height * scale))
+        return cost.of_decoding(WEBP.name, size, self.size, self._whole_bytes)
 
     def decode(self, demand: Demand) -> Level:
         check_pixels(*self.size, self._max_pixels)  # lossless files are decoded whole before they are scaled
-        return super().decode(demand)
+        scale = self._scale(demand)
+        if scale == 1:
+            return whole(self._image)
+        with decoding():
+            return whole(self._open(scale=scale))
 
-    def _shrunk(self, factor: int) -> Image:
-        return self._open(scale=1 / factor)
+    def _scale(self, demand: Demand) -> float:
+        if demand.policy.is_reference:
+            return 1 / self._factor(demand.need)
+        need, size = demand.need, self.size
+        return min(1, max(need.width / size.width, need.height / size.height)) if self._shrink_on_load else 1
 
 
 class _SvgDecoder:

@@ -1,10 +1,12 @@
 """Fixtures of the tests of result caches; see `results_site`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from machines import Machines
 from results_site import Site, Sites
+from s3_servers import S3Server
 
 
 @pytest.fixture
@@ -20,3 +22,16 @@ async def sites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     yield make
     for site in made:
         await site.close()
+
+
+@pytest.fixture(scope="session")
+def bucket_of_machines(seaweed: S3Server) -> str:
+    return seaweed.make_bucket()
+
+
+@pytest.fixture
+def machines(seaweed: S3Server, bucket_of_machines: str, sites: Sites, tmp_path: Path) -> Iterator[Machines]:
+    """Several machines with one bucket for their answers; see `machines`."""
+    made = Machines(seaweed, bucket_of_machines, sites, tmp_path)
+    with made.images, made.answers:
+        yield made

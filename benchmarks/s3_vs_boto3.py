@@ -2,7 +2,7 @@
 
 Rounds alternate between the two in one process, one call after the other; each gives one ratio of the CPU
 seconds, user and system, of this process with all its threads. Ours are whole calls of a storage, as
-endpoints make them: keys checked, attempts, spooling, the signed URL of the object. Read the ratios.
+endpoints make them: keys checked, attempts, equal downloads joined, content received. Read the ratios.
 """
 
 import argparse

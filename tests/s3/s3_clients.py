@@ -57,4 +57,4 @@ async def content(storage: Storage, key: str, max_bytes: int = 1 << 26) -> bytes
 
 async def put(storage: Storage, key: str, data: bytes, content_type: str | None = "image/png") -> str:
     """Store `data` under `key`; the URL that a client of ours is given."""
-    return str(await storage.put(key, MemoryBlob(data), content_type))
+    return str((await storage.put(key, MemoryBlob(data), content_type))())

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from structlog.testing import capture_logs
 
 from safelight.blob import Blob, MemoryBlob
 from safelight.errors import MemoryLimitExceeded, NoSuchFile, StorageError
-from safelight.storage.base import Stored
+from safelight.storage.base import MakeUrl, Stored
 from safelight.storage.bounded import BoundedDirectory
 from safelight.storage.cache import LAYOUT, CachedStorage, ObjectCache, check_directory
 from safelight.storage.file import FileStorage
@@ -69,13 +70,13 @@ class Bucket:
         found = await self.files.get(key, max_bytes)
         return Stored(found.data, lambda: self.url(key), self.types.get(key))
 
-    async def put(self, key: str, data: Blob, content_type: str | None = None) -> Url:
+    async def put(self, key: str, data: Blob, content_type: str | None = None) -> MakeUrl:
         self.asked["put"] += 1
         if self.failing:
             raise StorageError("refused")
         await self.files.put(key, data)
         self.types[key] = content_type
-        return self.url(key)
+        return partial(self.url, key)
 
     async def delete(self, key: str) -> None:
         self.asked["delete"] += 1
@@ -315,9 +316,9 @@ async def test_the_second_read_is_a_hit(setting: Setting) -> None:
 
 @pytest.mark.covers("s174", "s201")
 async def test_a_store_makes_a_later_read_a_hit(setting: Setting) -> None:
-    url = await setting.public.put("a", MemoryBlob(b"data"), "image/gif")
+    make_url = await setting.public.put("a", MemoryBlob(b"data"), "image/gif")
     found = await setting.public.get("a", MEBIBYTE)
-    assert (found.data.read(), found.url(), found.content_type) == (b"data", url, "image/gif")
+    assert (found.data.read(), found.url(), found.content_type) == (b"data", make_url(), "image/gif")
     assert setting.bucket.asked == {"put": 1}
     assert setting.counted == {HITS: 1}
 

@@ -8,11 +8,10 @@ from safelight.config.kind import PathName, Root, Size
 from safelight.config.spec import Statement, attribute
 from safelight.errors import S3NotConfigured
 from safelight.model import Resources
-from safelight.storage.base import Storage, Stored
+from safelight.storage.base import MakeUrl, Storage, Stored
 from safelight.storage.cache import CachedStorage
 from safelight.storage.forgetting import Forgetting
 from safelight.storage.s3.bucket import Bucket
-from safelight.url import Url
 
 
 class InBucket(Statement):
@@ -97,7 +96,7 @@ class NotConfigured:
     async def version(self, key: str) -> str | None:
         raise S3NotConfigured("S3 client not configured")
 
-    async def put(self, key: str, data: Blob, content_type: str | None = None) -> Url:
+    async def put(self, key: str, data: Blob, content_type: str | None = None) -> MakeUrl:
         raise S3NotConfigured("S3 client not configured")
 
     async def delete(self, key: str) -> None:

@@ -13,10 +13,9 @@ from safelight.statements.condition import Conditional, VariableConditional, loc
 from safelight.statements.paths import render_path
 from safelight.statements.registry import store
 from safelight.statements.source import about_image
-from safelight.storage.base import Storage
+from safelight.storage.base import MakeUrl, Storage
 from safelight.storage.file import FileStorage
 from safelight.timing import measured
-from safelight.url import Url
 from safelight.variables import NO_LOCALS
 
 
@@ -132,7 +131,7 @@ class Writing:
         self._store = store
         self._image = image
         self._path = path
-        self._url: Url | None = None
+        self._url: MakeUrl | None = None
 
     async def make(self) -> None:
         """Raises: Forbidden, BadRequest, StorageError, Busy, Timeout."""
@@ -144,8 +143,8 @@ class Writing:
 
     def record(self, state: RequestState) -> None:
         name = self._store.image_name
-        if (url := self._url) is not None:
-            state.images[name] = replace(state.images[name], stored=Location(self._path, lambda: url))
+        if self._url is not None:
+            state.images[name] = replace(state.images[name], stored=Location(self._path, self._url))
 
 
 class Delete:

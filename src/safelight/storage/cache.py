@@ -21,7 +21,7 @@ import structlog
 
 from safelight.blob import Blob, FileBlob, MemoryBlob
 from safelight.errors import ConfigError, MemoryLimitExceeded, SetupError, StorageError
-from safelight.storage.base import Storage, Stored
+from safelight.storage.base import MakeUrl, Storage, Stored
 from safelight.storage.bounded import BoundedDirectory
 from safelight.storage.s3.signature import ends_at
 from safelight.url import Url, parse_url
@@ -221,19 +221,20 @@ class CachedStorage:
         await self._cache.settle(self._address(key), self._url_key, version)
         return version
 
-    async def put(self, key: str, data: Blob, content_type: str | None = None) -> Url:
+    async def put(self, key: str, data: Blob, content_type: str | None = None) -> MakeUrl:
         """See `Storage.put`. The copy is written once the storage has the object."""
         address = self._address(key)
         with self._cache.watched(address) as watch:
             try:
-                url = _as_cached(await self._inner.put(key, data, content_type))
+                make_url = await self._inner.put(key, data, content_type)
             except BaseException:  # whatever the storage holds now
                 await self._cache.drop(address)
                 raise
             self._cache.overtake(address, by=watch)
+            url = _as_cached(make_url())
             stored = Stored(data, lambda: url, content_type)
             await self._cache.keep(address, stored, self._url_key, watch, replaced=True)
-        return url
+        return stored.url
 
     async def delete(self, key: str) -> None:
         """See `Storage.delete`."""

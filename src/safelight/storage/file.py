@@ -24,8 +24,8 @@ from safelight.errors import (
     StorageError,
 )
 from safelight.storage.atomic import DIRECTORY, make_durably, replace_file
-from safelight.storage.base import Stored
-from safelight.url import Url, file_url
+from safelight.storage.base import MakeUrl, Stored
+from safelight.url import file_url
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _PATH_MAX = 4096
@@ -82,13 +82,13 @@ class FileStorage:
         except NoSuchFile:
             return None
 
-    async def put(self, key: str, data: Blob, content_type: str | None = None) -> Url:
+    async def put(self, key: str, data: Blob, content_type: str | None = None) -> MakeUrl:
         """See `Storage.put`: write, fsync, name or rename, fsync the directory. Missing parents are made.
 
         Files have no type.
         """
         await asyncio.to_thread(self._write, key, data)
-        return file_url(key)
+        return partial(file_url, key)
 
     async def delete(self, key: str) -> None:
         """See `Storage.delete`."""

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from safelight.blob import Blob
-from safelight.storage.base import Storage, Stored
+from safelight.storage.base import MakeUrl, Storage, Stored
 from safelight.storage.cache import ObjectCache
-from safelight.url import Url
 
 
 class Forgetting:
@@ -28,7 +27,7 @@ class Forgetting:
     async def version(self, key: str) -> str | None:
         return await self._inner.version(key)
 
-    async def put(self, key: str, data: Blob, content_type: str | None = None) -> Url:
+    async def put(self, key: str, data: Blob, content_type: str | None = None) -> MakeUrl:
         try:
             return await self._inner.put(key, data, content_type)
         finally:

@@ -26,7 +26,7 @@ from safelight.errors import (
     Timeout,
 )
 from safelight.spool import MEMORY_BYTES, Spool
-from safelight.storage.base import Stored
+from safelight.storage.base import MakeUrl, Stored
 from safelight.storage.flight import SingleFlight
 from safelight.storage.s3 import address, signature
 from safelight.storage.s3.account import Account, Patience
@@ -48,6 +48,11 @@ _ELSEWHERE = _REDIRECTED | {400, 403}
 
 _SLOW_SENDER = "RequestTimeout"
 """Amazon S3, "Error responses": a connection was idle; the status is 400."""
+
+_LIBRARY_ENDS_S = 0.05
+"""When an answer is here, a thread of the library still lets go of objects of the interpreter. A process that ends
+at that very moment is aborted.
+"""
 
 _NO_ACLS = frozenset({"AccessControlListNotSupported", "NotImplemented"})
 _log = structlog.get_logger("safelight.storage")
@@ -94,6 +99,8 @@ class Client:
         """Close its connections; those of the library close themselves."""
         for direct in self._directs.values():
             await direct.close()
+        if self._libraries:
+            await asyncio.sleep(_LIBRARY_ENDS_S)
 
     def bucket(
         self, name: str, *, prefix: str = "", public: bool = False, cache_control: str | None = None
@@ -198,7 +205,7 @@ class Bucket:
         full_key = self.full_key(key)
         return await self._attempts(key, full_key, lambda transport: transport.version(full_key))
 
-    async def put(self, key: str, data: Blob, content_type: str | None = None) -> Url:
+    async def put(self, key: str, data: Blob, content_type: str | None = None) -> MakeUrl:
         """See `Storage.put`: one PUT request, acknowledged by the store."""
         full_key = self.full_key(key)
         if full_key.endswith("/") and not self._client.account.endpoint.is_aws:
@@ -215,8 +222,7 @@ class Bucket:
             raise StorageError(message, detail=error.detail) from error
         finally:
             self._changed(full_key)
-        make_url = await self._url(full_key)
-        return make_url()
+        return await self._url(full_key)
 
     async def delete(self, key: str) -> None:
         """See `Storage.delete`."""
@@ -355,7 +361,7 @@ class Bucket:
         kind = StorageUnreachable if failure.status >= 500 else StorageError
         return kind(message, detail=detail)
 
-    async def _url(self, full_key: str) -> Callable[[], Url]:
+    async def _url(self, full_key: str) -> MakeUrl:
         """Makes the URL that clients are given. The region is found out where it depends on that."""
         account, name = self._client.account, self._name
         regional = account.url_signature == "v4" and not self._public

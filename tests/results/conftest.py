@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from fault_proxy import FaultProxy
 from machines import Machines
 from results_site import Site, Sites
 from s3_servers import S3Server
@@ -30,8 +31,19 @@ def bucket_of_machines(seaweed: S3Server) -> str:
 
 
 @pytest.fixture
-def machines(seaweed: S3Server, bucket_of_machines: str, sites: Sites, tmp_path: Path) -> Iterator[Machines]:
+def proxies(seaweed: S3Server) -> Iterator[tuple[FaultProxy, FaultProxy]]:
+    """Before the object store, for images and for answers."""
+    with FaultProxy(seaweed.url) as images, FaultProxy(seaweed.url) as answers:
+        yield images, answers
+
+
+@pytest.fixture
+def machines(
+    seaweed: S3Server,
+    bucket_of_machines: str,
+    proxies: tuple[FaultProxy, FaultProxy],
+    sites: Sites,  # closed before the proxies are, as it was made after them
+    tmp_path: Path,
+) -> Machines:
     """Several machines with one bucket for their answers; see `machines`."""
-    made = Machines(seaweed, bucket_of_machines, sites, tmp_path)
-    with made.images, made.answers:
-        yield made
+    return Machines(seaweed, bucket_of_machines, proxies, sites, tmp_path)

@@ -62,19 +62,25 @@ class Machines:
     `directory`: of all of them, with a cache for each.
     """
 
-    def __init__(self, seaweed: S3Server, bucket: str, sites: Sites, directory: Path) -> None:
+    def __init__(
+        self,
+        seaweed: S3Server,
+        bucket: str,
+        proxies: tuple[FaultProxy, FaultProxy],
+        sites: Sites,
+        directory: Path,
+    ) -> None:
         self.seaweed = seaweed
         self.bucket = bucket
         self.prefix = uuid.uuid4().hex
-        self.images = FaultProxy(seaweed.url)
-        self.answers = FaultProxy(seaweed.url)
+        self.images, self.answers = proxies
         self.directory = directory
         self.site = sites
         self._started = 0
 
     def configuration(self, cache: str, recheck: str = f"{RECHECK_S}s", more: str = "", **words: str) -> str:
         """`more`: attributes of the caches. `words`: what to replace in the configuration besides."""
-        shared = f'bucket="BUCKET" prefix="PREFIX/answers/" s3="tier" recheck="{recheck}"'
+        shared = f'bucket="BUCKET" prefix="PREFIX/" s3="tier" recheck="{recheck}"'
         text = API.replace("SHARED", f'root="{cache}" {shared} {more}')
         values = {
             "OBJECTS": "",
@@ -125,8 +131,7 @@ class Machines:
             Bucket=self.bucket, Prefix=f"{self.prefix}/answers/"
         )
         keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
-        names = [key.removeprefix(f"{self.prefix}/answers/") for key in keys]
-        return sorted(name for name in names if not name.startswith("purged/"))
+        return sorted(key.removeprefix(f"{self.prefix}/answers/") for key in keys)
 
     def read_object(self, name: str) -> bytes:
         return self.seaweed.read(self.bucket, f"{self.prefix}/answers/{name}")

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 import structlog
 from results_site import Site, Sites
 
 from safelight.blob import MemoryBlob
-from safelight.results.entry import Entry, Head, checksum
+from safelight.results.entry import Entry, Head, checksum, unpacked, written
 from safelight.results.memory import Memory
 from safelight.results.shelf import Shelf, name_of
 
@@ -82,6 +83,20 @@ async def test_the_file_of_another_answer_counts_as_absent(sites: Sites) -> None
     other = site(sites)
     assert (await other.get("/images/a")).content == b"a"
     assert (await other.get("/images/b")).content == b"b"
+
+
+async def test_an_answer_from_the_future_is_served_where_there_is_no_max_age(sites: Sites) -> None:
+    """Somebody has set the clock back."""
+
+    def in_a_day(content: bytes) -> bytes:
+        name = "/".join(next(Path("cache").glob("??/*")).parts[1:])
+        entry = unpacked(MemoryBlob(content), name)
+        head = msgspec.structs.replace(entry.head, kept_at=entry.head.kept_at + 86_400)
+        return b"".join(part.read() for part in written(Entry(head, entry.body)))
+
+    other = await damaged(sites, CONTENT, in_a_day)
+    answer = await other.get("/images/a")
+    assert (answer.content, answer.headers["cache-status"]) == (CONTENT, "safelight; hit")
 
 
 async def test_links_and_directories_are_no_answers(sites: Sites) -> None:

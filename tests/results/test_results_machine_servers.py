@@ -26,13 +26,13 @@ s3 key="KEY" secret="SECRET" endpoint="URL" region="us-east-1"
 s3 "tier" key="KEY" secret="SECRET" endpoint="ANSWERS_URL" region="us-east-1"
 path "name" "#{path}"
 get "thumbnails" {
-    cache root="cache" bucket="BUCKET" prefix="answers/" s3="tier" recheck="RECHECK" tag="thumbnails"
+    cache root="cache" bucket="BUCKET" prefix="kept/" s3="tier" recheck="RECHECK" tag="thumbnails"
     source_s3 "photo" bucket="BUCKET" prefix="photos/" path="name"
     thumbnail "photo" "small" operation="fit" width=100 height=100 format="png"
     output_image "small"
 }
 get "objects" {
-    cache root="cache" bucket="BUCKET" prefix="answers/" s3="tier" recheck="RECHECK"
+    cache root="cache" bucket="BUCKET" prefix="kept/" s3="tier" recheck="RECHECK"
     source_s3 "object" bucket="BUCKET" prefix="photos/" path="name"
     output_image "object"
 }
@@ -76,8 +76,7 @@ class Fleet:
 
     def answers(self) -> list[str]:
         """The keys of the shared answers."""
-        keys = [key for key in self.seaweed.keys(self.bucket) if key.startswith("answers/")]
-        return [key for key in keys if "/purged/" not in key]
+        return [key for key in self.seaweed.keys(self.bucket) if key.startswith("kept/answers/")]
 
     def purge(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """By the command, on a machine where no server has ever run."""
@@ -171,7 +170,7 @@ def test_the_command_purges_all_machines(fleet: Fleet, what: str) -> None:
     named = {"--url": "/thumbnails/a", "--source": f"s3://{fleet.bucket}/photos/a", "--tag": "thumbnails"}
     done = fleet.purge(what, *([named[what]] if what in named else []))
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"s3://{fleet.bucket}/answers/: purged" in done.stdout
+    assert f"s3://{fleet.bucket}/kept/: purged" in done.stdout
     purged = time.monotonic()
     while sum(statistic(server, "total_thumbnail_requests") for server in (one, two)) == 1:
         assert time.monotonic() - purged < WAIT_S

@@ -5,6 +5,7 @@ import os
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from fault_proxy import Answer as Said
 from fault_proxy import CutResponse, Delay, Fault, Pass, SeenRequest
@@ -142,6 +143,19 @@ async def test_a_younger_one_of_another_machine_replaces_an_old_one(machines: Ma
     await machines.replaced(name, former)
     assert (await two.get("/objects/a")).headers["cache-status"].endswith("; detail=SHARED")
     assert machines.fetched("a") == 2
+
+
+async def test_a_clock_that_is_ahead_does_no_harm(machines: Machines) -> None:
+    machines.store("a", OLD)
+    one, two = machines.start(2, FOREVER)
+    name = await shared(machines, one)
+    content = machines.read_object(name)
+    made_at = unpacked(MemoryBlob(content), name).head.kept_at
+    machines.write_object(name, altered(content, name, kept_at=made_at + 86_400))
+    for expected in (SHARED, "safelight; hit"):
+        answer = await two.get("/objects/a")
+        assert (answer.content, answer.headers["cache-status"]) == (OLD, expected)
+        assert 0 <= int(answer.headers["age"]) < 60
 
 
 # Changes
@@ -478,8 +492,7 @@ async def test_a_server_stops_at_once_although_it_shares_answers(machines: Machi
 def altered(content: bytes, name: str, /, **changes: object) -> bytes:
     """A well-formed object that says something else."""
     entry = unpacked(MemoryBlob(content), name)
-    head = {field: getattr(entry.head, field) for field in entry.head.__struct_fields__}
-    parts = written(Entry(type(entry.head)(**{**head, **changes}), entry.body))
+    parts = written(Entry(msgspec.structs.replace(entry.head, **changes), entry.body))
     return b"".join(part.read() for part in parts)
 
 

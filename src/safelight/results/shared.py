@@ -12,7 +12,7 @@ answers that were made of the same, need not find out for themselves.
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from time import monotonic
+from time import monotonic, time
 
 import msgspec
 import structlog
@@ -94,9 +94,7 @@ class Shared:
         except (Unavailable, _Foreign):
             return None
         reading.slots.extend(entry.head.slots)
-        return Entry(
-            msgspec.structs.replace(entry.head, epochs=reading.identity, made=reading.made), entry.body
-        )
+        return _adopted(entry, reading)
 
     def offer(self, head: Head) -> None:
         """Share an answer that was made and kept on this machine, if it can be told when it is invalid."""
@@ -168,6 +166,13 @@ class _Asked:
             return await self._circuit.call(lambda: self._storage.version(key), ASK_S)
         except (Forbidden, BadRequest, SetupError):
             return _UNKNOWN
+
+
+def _adopted(entry: Entry, reading: Reading) -> Entry:
+    """`entry` in the times of this machine: its logical ones, and a clock that may be behind."""
+    kept_at = min(entry.head.kept_at, time())
+    head = msgspec.structs.replace(entry.head, epochs=reading.identity, made=reading.made, kept_at=kept_at)
+    return Entry(head, entry.body)
 
 
 def _mark(epochs: Epochs, slots: Collection[int], since: int) -> None:

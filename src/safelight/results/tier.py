@@ -1,8 +1,9 @@
 """Answers that several machines share, as objects of one bucket.
 
-An object is what a file of `results.entry` is, under the same name. Beside them lie marks, `purged/<slot>`:
-who drops answers on all machines writes the mark of a slot anew, with random content, so its version changes.
-Nothing here compares times: machines may disagree about them.
+An object is what a file of `results.entry` is, `answers/<name>`. Beside them lie marks, `purged/<slot>`: who
+drops answers on all machines writes the mark of a slot anew, with random content, so its version changes.
+Nothing here compares times: machines may disagree about them. Answers may vanish at any time, marks may not:
+without its mark, an answer that was dropped would hold again.
 """
 
 import asyncio
@@ -50,12 +51,14 @@ class Tier:
         Raises: Unavailable.
         """
         try:
-            stored = await self._asking.call(lambda: self._storage.get(name, MAX_BYTES), ASK_S)
+            stored = await self._asking.call(lambda: self._storage.get(_key(name), MAX_BYTES), ASK_S)
             return unpacked(stored.data, name)
         except NotFound:
             return None
         except (Damaged, MemoryLimitExceeded, OSError) as error:
-            _log.warning("result cache: cannot use an object", object=f"{self.name}{name}", reason=str(error))
+            _log.warning(
+                "result cache: cannot use an object", object=f"{self.name}{_key(name)}", reason=str(error)
+            )
             return None
 
     async def mark(self, slot: int) -> str:
@@ -94,7 +97,7 @@ class Tier:
             try:
                 data = content()
                 if data is not None and data.size <= MAX_BYTES:
-                    await self._putting.call(lambda: self._storage.put(name, data, _TYPE), _PUT_S)
+                    await self._putting.call(lambda: self._storage.put(_key(name), data, _TYPE), _PUT_S)
             except Unavailable:
                 return
             except Exception as error:
@@ -113,6 +116,10 @@ class Marks:
         missing = [slot for slot in dict.fromkeys(slots) if slot not in self.known]
         found = await asyncio.gather(*map(self._tier.mark, missing))
         self.known.update(zip(missing, found, strict=True))
+
+
+def _key(name: str) -> str:
+    return f"answers/{name}"
 
 
 def _mark_key(slot: int) -> str:

@@ -36,6 +36,9 @@ _HASH_INLINE_BYTES = 1 << 18
 _CLOCK_SLACK_S = 60
 """An answer kept further in the future than that is not trusted: somebody has set the clock."""
 
+_AGE_MAX_S = 1 << 31
+"""RFC 9111, section 1.2.2."""
+
 _MAX_FAILURES = 1024
 _CACHE = "safelight"
 _OK = 200
@@ -359,7 +362,8 @@ class _Standing:
 
 def _kept_answer(entry: Entry, age_s: float, shown: str, standing: Standing | None = None) -> Answer:
     """`shown`: what `Cache-Status` says after that it is a hit (RFC 9211)."""
-    return _answer(entry, (("Age", f"{int(age_s)}"), ("Cache-Status", f"{_CACHE}; hit{shown}")), standing)
+    age = int(min(age_s, _AGE_MAX_S))
+    return _answer(entry, (("Age", f"{age}"), ("Cache-Status", f"{_CACHE}; hit{shown}")), standing)
 
 
 def _answer(entry: Entry, facts: Facts, standing: Standing | None = None) -> Answer:

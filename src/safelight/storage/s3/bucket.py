@@ -50,8 +50,8 @@ _SLOW_SENDER = "RequestTimeout"
 """Amazon S3, "Error responses": a connection was idle; the status is 400."""
 
 _LIBRARY_ENDS_S = 0.05
-"""When an answer is here, a thread of the library is still letting go of objects of the interpreter. A process
-that ends at that very moment is aborted: one of fifteen that ended at once after an upload.
+"""When an answer is here, a thread of the library is still letting go of objects of the interpreter. A
+process that ends at that very moment is aborted: one of fifteen that ended at once after an upload.
 """
 
 _NO_ACLS = frozenset({"AccessControlListNotSupported", "NotImplemented"})

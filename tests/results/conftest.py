@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from fault_proxy import FaultProxy
-from machines import Machines
+from machines import PATIENT_S, Machines, set_patience
 from results_site import Site, Sites
 from s3_servers import S3Server
 
@@ -44,6 +44,8 @@ def machines(
     proxies: tuple[FaultProxy, FaultProxy],
     sites: Sites,  # closed before the proxies are, as it was made after them
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Machines:
-    """Several machines with one bucket for their answers; see `machines`."""
+    """Several machines with one bucket for their answers; see `machines`. They are patient."""
+    set_patience(monkeypatch, PATIENT_S)
     return Machines(seaweed, bucket_of_machines, proxies, sites, tmp_path)

@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from fault_proxy import FaultProxy
 from results_site import Site, Sites
 from s3_servers import S3Server
@@ -51,9 +52,16 @@ delete "tags" { purge_cache tag="#{path}"; }
 delete "sources" { purge_cache bucket="BUCKET" prefix="PREFIX/images/" path="name"; }
 """
 WAIT_S = 60
+PATIENT_S = 30
 RECHECK_S = 1
 SLACK_S = 4
 """What a loaded machine may take longer."""
+
+
+def set_patience(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """How long requests wait for what machines share."""
+    for module in ("tier", "shared"):
+        monkeypatch.setattr(f"safelight.results.{module}.ASK_S", seconds)
 
 
 class Machines:

@@ -60,6 +60,30 @@ REFUSED = {
         endpoint('cache root="c" stale-if-error="1h"\noutput_ok'),
         "expected 'max-age' attribute to be set: without it no answer becomes stale",
     ),
+    "a prefix of no bucket": (
+        endpoint('cache root="c" prefix="p/"\noutput_ok'),
+        "expected 'prefix', 's3' and 'recheck' attributes to be set only with 'bucket'",
+    ),
+    "an account of no bucket": (
+        ACCOUNT + endpoint('cache root="c" s3="x"\noutput_ok'),
+        "expected 'prefix', 's3' and 'recheck' attributes to be set only with 'bucket'",
+    ),
+    "a recheck of nothing": (
+        endpoint('cache root="c" recheck="5s"\noutput_ok'),
+        "expected 'prefix', 's3' and 'recheck' attributes to be set only with 'bucket'",
+    ),
+    "a bucket without an account": (
+        endpoint('cache root="c" bucket="b"\noutput_ok'),
+        "'cache': S3 client not configured",
+    ),
+    "a bucket of another account": (
+        's3 "archive" key="k" secret="s"\n' + endpoint('cache root="c" bucket="b" s3="archiv"\noutput_ok'),
+        "'cache': no 's3' statement is named 'archiv' (did you mean 'archive'?)",
+    ),
+    "shared answers with tags of images": (
+        ACCOUNT + endpoint(f'cache root="c" bucket="b" tag="#{{image_digest}}"\n{SOURCE}'),
+        "tags of shared answers cannot be made of variable 'image_digest'",
+    ),
     "two caches": (
         endpoint('cache root="c"\ncache root="d"\noutput_ok'),
         "only one cache type statement can be specified within context",
@@ -106,6 +130,12 @@ ACCEPTED = {
     "all attributes": endpoint(
         'cache root="c" max-size="10GiB" max-age="30d" key="#{path}" tag="a,#{path}" '
         f'stale-while-revalidate="1h" stale-if-error="1d"\n{SOURCE}'
+    ),
+    "a bucket": ACCOUNT + endpoint(f'cache root="c" bucket="b"\n{SOURCE}'),
+    "all attributes of a bucket": 's3 "archive" key="k" secret="s"\n'
+    + endpoint(
+        f'cache root="c" bucket="b" prefix="p/" s3="archive" recheck="5s" tag="#{{image_digest}}"\n{SOURCE}',
+        'get "x" ":image_digest"',
     ),
 }
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from fault_proxy import Answer as Said
 from fault_proxy import CutResponse, Delay, Fault, Pass, SeenRequest
-from machines import RECHECK_S, Machines, eventually, seen
+from machines import RECHECK_S, Machines, eventually, seen, set_patience
 from results_site import Site
 from structlog.testing import capture_logs
 
@@ -23,6 +23,7 @@ OLD, NEW = b"old content", b"new content!"
 FOREVER = "1h"
 SHARED = "safelight; hit; detail=SHARED"
 MEBIBYTE = 1 << 20
+HURRIED_S = 2
 
 
 def sourced(site: Site) -> int:
@@ -416,7 +417,10 @@ async def test_urls_that_were_purged_once_do_not_take_an_answer_from_each_other(
 # Faults
 
 
-async def test_without_the_tier_every_machine_goes_on_alone(machines: Machines) -> None:
+async def test_without_the_tier_every_machine_goes_on_alone(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_patience(monkeypatch, HURRIED_S)
     machines.store("a", OLD)
     machines.store("b", OLD)
     one, two = machines.start(2)
@@ -435,8 +439,9 @@ async def test_without_the_tier_every_machine_goes_on_alone(machines: Machines) 
 
 
 async def test_answers_made_while_the_tier_was_away_are_made_again_when_it_is_back(
-    machines: Machines,
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    set_patience(monkeypatch, HURRIED_S)
     machines.store("a", OLD)
     (one,) = machines.start(1)
     with machines.answers.refusing():
@@ -457,7 +462,10 @@ FAULTS: dict[str, Fault] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-async def test_no_fault_of_the_tier_fails_or_holds_up_requests(machines: Machines, fault: Fault) -> None:
+async def test_no_fault_of_the_tier_fails_or_holds_up_requests(
+    machines: Machines, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_patience(monkeypatch, HURRIED_S)
     for number in range(5):
         machines.store(str(number), OLD)
     machines.store("a", OLD)

@@ -12,6 +12,7 @@ answers that were made of the same, need not find out for themselves.
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from itertools import islice
 from time import monotonic, time
 
 import msgspec
@@ -26,7 +27,7 @@ from safelight.results.shelf import Shelf
 from safelight.results.tier import ASK_S, MAX_BYTES, Marks, Tier
 from safelight.storage.flight import SingleFlight
 
-_MAX_KNOWN = 1 << 14
+_MAX_KNOWN = 1 << 16
 _UNKNOWN = ""
 _log = structlog.get_logger("safelight.results")
 
@@ -46,23 +47,16 @@ class Shared:
         self._shelf = shelf
         self._origins: Mapping[str, _Asked] = {origin.name: _Asked(origin) for origin in origins}
         self._recheck_s = recheck_s
-        self._trusted: dict[str, tuple[int, float, float]] = {}
+        self._trusted = _Trusted()
         self._checks = SingleFlight[tuple[str, int, int], bool]()
 
     def trusts(self, head: Head) -> bool:
         """Whether the answer was found to hold a short time ago."""
-        known = self._trusted.get(head.name)
-        return known is not None and known[:2] == (head.made, head.kept_at) and monotonic() < known[2]
+        return self._trusted.has(head)
 
     def vouch(self, head: Head, since_s: float) -> None:
         """Trust the answer: at `since_s`, by `time.monotonic`, it was found to hold, or not yet made."""
-        self._trust(head, since_s + self._recheck_s)
-
-    def _trust(self, head: Head, until_s: float) -> None:
-        self._trusted.pop(head.name, None)
-        self._trusted[head.name] = (head.made, head.kept_at, until_s)
-        if len(self._trusted) > _MAX_KNOWN:
-            del self._trusted[next(iter(self._trusted))]
+        self._trusted.add(head, since_s + self._recheck_s)
 
     async def holds(self, entry: Entry, url: int) -> bool:
         """Whether an answer of this machine holds; that it does, where nobody can tell.
@@ -84,17 +78,12 @@ class Shared:
         marks, asked = Marks(self._tier), (ALL, *slots)
         try:
             entry, _ = await asyncio.gather(self._tier.entry(name), marks.note(asked))
-            reading.marks = marks
-            if entry is None or entry.head.marks is None or not is_usable(entry):
-                return None
-            if any(map(reading.is_changing, entry.head.slots)):
-                return None
-            if await self._overtaken(entry.head, asked, marks):
-                return None
-        except (Unavailable, _Foreign):
+        except Unavailable:
             return None
-        reading.slots.extend(entry.head.slots)
-        return _adopted(entry, reading)
+        reading.marks = marks
+        if entry is None or entry.head.marks is None or not is_usable(entry):
+            return None
+        return await self._adopted(entry, reading, asked, marks)
 
     def offer(self, head: Head) -> None:
         """Share an answer that was made and kept on this machine, if it can be told when it is invalid."""
@@ -106,12 +95,30 @@ class Shared:
         """Give up what is being shared."""
         await self._tier.close()
 
+    async def _adopted(
+        self, entry: Entry, reading: Reading, asked: Collection[int], marks: Marks
+    ) -> Entry | None:
+        """`entry`, if it holds, in the times of this machine: logical ones, and those of its clock."""
+        head, own = entry.head, reading.slots
+        reading.slots = [*own, *head.slots]  # from now on, who asks after a change of them does not join
+        try:
+            is_changing = any(map(reading.is_changing, head.slots))
+            if not is_changing and not await self._overtaken(head, asked, marks):
+                adopted = msgspec.structs.replace(
+                    head, epochs=reading.identity, made=reading.made, kept_at=min(head.kept_at, time())
+                )
+                return Entry(adopted, entry.body)
+        except (Unavailable, _Foreign):
+            pass
+        reading.slots = own
+        return None
+
     async def _check(self, head: Head, url: int) -> bool:
         began_s = monotonic()
         try:
             overtaken = await self._overtaken(head, (ALL, url), Marks(self._tier))
         except Unavailable:
-            self._trust(head, monotonic() + min(PAUSE_S, self._recheck_s))
+            self._trusted.add(head, monotonic() + min(PAUSE_S, self._recheck_s))
             return True
         except _Foreign:
             return False
@@ -146,6 +153,25 @@ class Shared:
         return origin
 
 
+class _Trusted:
+    """Answers that need no check, each until a time by `time.monotonic`."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, float, float]] = {}
+
+    def has(self, head: Head) -> bool:
+        known = self._known.get(head.name)
+        return known is not None and known[:2] == (head.made, head.kept_at) and monotonic() < known[2]
+
+    def add(self, head: Head, until_s: float) -> None:
+        self._known.pop(head.name, None)
+        self._known[head.name] = (head.made, head.kept_at, until_s)
+        now = monotonic()
+        for name in list(islice(self._known, 2)):  # the first ones end first
+            if self._known[name][2] <= now or len(self._known) > _MAX_KNOWN:
+                del self._known[name]
+
+
 class _Asked:
     """An origin that is asked for versions."""
 
@@ -166,13 +192,6 @@ class _Asked:
             return await self._circuit.call(lambda: self._storage.version(key), ASK_S)
         except (Forbidden, BadRequest, SetupError):
             return _UNKNOWN
-
-
-def _adopted(entry: Entry, reading: Reading) -> Entry:
-    """`entry` in the times of this machine: its logical ones, and a clock that may be behind."""
-    kept_at = min(entry.head.kept_at, time())
-    head = msgspec.structs.replace(entry.head, epochs=reading.identity, made=reading.made, kept_at=kept_at)
-    return Entry(head, entry.body)
 
 
 def _mark(epochs: Epochs, slots: Collection[int], since: int) -> None:

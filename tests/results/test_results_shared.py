@@ -1,0 +1,239 @@
+"""What decides whether a shared answer holds, step by step: real storages, one of them with a gate."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from machines import eventually
+from structlog.testing import capture_logs
+
+from safelight.blob import Blob, MemoryBlob
+from safelight.errors import NotFound, StorageError
+from safelight.results import circuit
+from safelight.results.circuit import Circuit, Unavailable
+from safelight.results.entry import Entry, Head, Read, checksum
+from safelight.results.epochs import ALL, place_slot, url_slot
+from safelight.results.reading import Origin, Reading
+from safelight.results.shared import Shared
+from safelight.results.shelf import Shelf, name_of
+from safelight.results.tier import Tier
+from safelight.storage.base import Stored
+from safelight.storage.file import FileStorage
+from safelight.url import Url
+
+TIMEOUT_S = 30
+URL = url_slot("/a")
+NAME = name_of(("key",))
+
+
+class Gated:
+    """A storage whose answers about versions are held back, once they are known, while the gate is shut."""
+
+    def __init__(self, inner: FileStorage) -> None:
+        self._inner = inner
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.asked = asyncio.Event()
+
+    def place(self, key: str) -> str:
+        return self._inner.place(key)
+
+    async def get(self, key: str, max_bytes: int) -> Stored:
+        return await self._inner.get(key, max_bytes)
+
+    async def version(self, key: str) -> str | None:
+        version = await self._inner.version(key)
+        self.asked.set()
+        await self.gate.wait()
+        return version
+
+    async def put(self, key: str, data: Blob, content_type: str | None = None) -> Callable[[], Url]:
+        return await self._inner.put(key, data, content_type)
+
+    async def delete(self, key: str) -> None:
+        await self._inner.delete(key)
+
+
+class Setting:
+    """A machine that knows nothing yet, and an answer made of the file `a` that another has shared."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.images = Gated(FileStorage(directory / "images"))
+        self.place = self.images.place("a")
+        self.tier = Tier(FileStorage(directory / "tier"), "tier/")
+        self.shelf = Shelf(directory / "cache", None)
+        self.elsewhere = Shelf(directory / "elsewhere", None)
+        origin = Origin("images", self.images)
+        self.shared = Shared(self.tier, self.shelf, [origin], recheck_s=3600)
+        self._others = Shared(self.tier, self.elsewhere, [origin], recheck_s=3600)
+
+    async def make(self) -> None:
+        await self.images.put("a", MemoryBlob(b"image"))
+        version = await self.images.version("a")
+        body = MemoryBlob(b"answer")
+        slots = (URL, place_slot(self.place))
+        head = Head(
+            name=NAME,
+            epochs=self.elsewhere.epochs.identity,
+            made=1,
+            slots=slots,
+            kept_at=0,
+            content_type="text/plain",
+            cache_control=None,
+            facts=(),
+            etag='"a"',
+            modified=None,
+            size=body.size,
+            checksum=checksum(body),
+            reads=(Read("images", "a", version),),
+            marks=tuple((slot, "") for slot in (ALL, *slots)),
+        )
+        assert await self.elsewhere.keep(("key",), Entry(head, body))
+        self._others.offer(head)
+        await eventually((self._directory / "tier" / "answers" / NAME).exists)
+
+    def reading(self) -> Reading:
+        return Reading(self.shelf.epochs, URL)
+
+    async def find(self, reading: Reading) -> Entry | None:
+        return await self.shared.find(NAME, reading, (URL,), lambda _: True)
+
+    async def close(self) -> None:
+        await self.tier.close()
+        self.shelf.epochs.close()
+        self.elsewhere.epochs.close()
+
+
+@pytest.fixture
+async def setting(tmp_path: Path):
+    made = Setting(tmp_path)
+    await made.make()
+    yield made
+    await made.close()
+
+
+async def test_an_answer_that_holds_becomes_one_of_this_machine(setting: Setting) -> None:
+    reading = setting.reading()
+    found = await setting.find(reading)
+    assert found is not None
+    assert found.body.read() == b"answer"
+    assert reading.is_current()
+    assert await setting.shelf.keep(("key",), found)
+    assert setting.shelf.get(("key",), URL, 0) is found
+    with setting.shelf.epochs.changing(setting.place):
+        pass
+    assert setting.shelf.get(("key",), URL, 0) is None
+
+
+async def test_who_asks_after_a_change_does_not_join_a_look_up_that_began_before(setting: Setting) -> None:
+    """The old version was already told when the change was made."""
+    setting.images.gate.clear()
+    setting.images.asked.clear()
+    reading = setting.reading()
+    finding = asyncio.create_task(setting.find(reading))
+    await asyncio.wait_for(setting.images.asked.wait(), TIMEOUT_S)
+    assert reading.is_current()
+    with setting.shelf.epochs.changing(setting.place):
+        await setting.images.put("a", MemoryBlob(b"another image"))
+    assert not reading.is_current()
+    setting.images.gate.set()
+    assert await asyncio.wait_for(finding, TIMEOUT_S) is not None
+    assert not reading.is_current(), "so it is not kept"
+
+
+async def test_what_is_being_changed_is_not_looked_up(setting: Setting) -> None:
+    """The change is announced already, and its version still the old one."""
+    with setting.shelf.epochs.changing(setting.place):
+        assert await setting.find(setting.reading()) is None
+
+
+async def test_a_look_up_that_finds_nothing_leaves_nothing_behind(setting: Setting) -> None:
+    await setting.images.put("a", MemoryBlob(b"another image"))
+    reading = setting.reading()
+    assert await setting.find(reading) is None
+    assert reading.slots == [URL]
+    assert reading.marks is not None
+    with setting.shelf.epochs.changing(setting.place):
+        pass
+    assert reading.is_current()
+
+
+@pytest.mark.parametrize("slot", [ALL, URL, "place"])
+async def test_a_purge_makes_it_invalid(setting: Setting, slot: int | str) -> None:
+    await setting.tier.purge(place_slot(setting.place) if isinstance(slot, str) else slot)
+    assert await setting.find(setting.reading()) is None
+
+
+async def test_a_second_purge_is_another_one(setting: Setting) -> None:
+    await setting.tier.purge(URL)
+    first = await setting.tier.mark(URL)
+    await asyncio.sleep(0.02)  # versions of files have the time, those of objects a digest as well
+    await setting.tier.purge(URL)
+    assert await setting.tier.mark(URL) not in ("", first)
+
+
+async def test_an_unpurged_url_of_an_equal_answer_may_use_it(setting: Setting) -> None:
+    other = url_slot("/b")
+    reading = Reading(setting.shelf.epochs, other)
+    assert await setting.shared.find(NAME, reading, (other,), lambda _: True) is not None
+    await setting.tier.purge(other)
+    reading = Reading(setting.shelf.epochs, other)
+    assert await setting.shared.find(NAME, reading, (other,), lambda _: True) is None
+    assert await setting.find(setting.reading()) is not None
+
+
+# Circuits
+
+
+def failing(error: Exception) -> Callable[[], Awaitable[str]]:
+    async def work() -> str:
+        raise error
+
+    return work
+
+
+async def working() -> str:
+    return "done"
+
+
+async def hanging() -> str:
+    await asyncio.Event().wait()
+    return "never"
+
+
+async def test_after_a_failure_there_is_a_pause_and_one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(circuit, "PAUSE_S", 0.2)
+    asked = Circuit("it")
+    with capture_logs() as logs:
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await asked.call(failing(StorageError("down")), TIMEOUT_S)
+        with pytest.raises(Unavailable):  # although it would work
+            await asked.call(working, TIMEOUT_S)
+        await asyncio.sleep(0.25)
+        trying = asyncio.create_task(asked.call(hanging, TIMEOUT_S))
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable):  # while another one tries
+            await asked.call(working, TIMEOUT_S)
+        trying.cancel()
+        await asyncio.sleep(0.25)
+        assert await asked.call(working, TIMEOUT_S) == "done"
+        assert await asked.call(working, TIMEOUT_S) == "done"
+    assert [line["reason"] for line in logs] == ["down"]
+
+
+async def test_nobody_waits_for_long() -> None:
+    with pytest.raises(Unavailable), capture_logs() as logs:
+        await Circuit("it").call(hanging, 0.05)
+    assert [line["reason"] for line in logs] == ["too slow"]
+
+
+async def test_an_answer_is_no_failure() -> None:
+    asked = Circuit("it")
+    with capture_logs() as logs:
+        for _ in range(2):
+            with pytest.raises(NotFound):
+                await asked.call(failing(NotFound("there is none")), TIMEOUT_S)
+    assert logs == []

@@ -70,7 +70,9 @@ def purge_command(
     tags: tuple[str, ...],
     everything: bool,
 ) -> None:
-    """Drop answers in all caches of a configuration; each option may be given several times.
+    """Drop answers in all caches of a configuration, on all machines that share them.
+
+    Each option may be given several times.
 
     \b
       safelight cache purge --config api.sdl --url /thumbnail/cat.jpg

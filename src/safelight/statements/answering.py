@@ -1,8 +1,6 @@
 """Answering from a result cache: what was kept, what is made and kept, and what serves although it is old."""
 
 import asyncio
-import math
-import os
 from contextvars import Context
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,17 +8,16 @@ from time import monotonic, time
 
 import structlog
 
-from safelight.blob import Blob, MemoryBlob
 from safelight.errors import BadRequest, Busy, ImageError, SafelightError, SetupError, StorageError, Timeout
-from safelight.etag import entity_tag
-from safelight.model import Answer, Compute, Counters, Facts, RequestState, Standing
-from safelight.results.entry import IN_MEMORY_BYTES, Entry, Head, checksum
+from safelight.model import Answer, Compute, Counters, RequestState, Standing
+from safelight.results.entry import Entry, Head, checksum
 from safelight.results.epochs import ALL, tag_slot, url_slot
 from safelight.results.memory import Key
 from safelight.results.reading import Reading
 from safelight.results.shared import Shared
 from safelight.results.shelf import Shelf, name_of
 from safelight.statements.fingerprint import Fingerprint
+from safelight.statements.kept import Freshness, age_of, fit_to_keep, forwarded, hit, may_be_kept, shown_again
 from safelight.storage.flight import SingleFlight
 from safelight.template import Template
 from safelight.timing import current_account
@@ -32,31 +29,11 @@ PAUSE_AFTER_FAILURE_S = 5.0
 RENEWAL_S = 60.0
 """Longest that renewing an answer behind a request may take."""
 
-_HASH_INLINE_BYTES = 1 << 18
-_CLOCK_SLACK_S = 60
-"""An answer kept further in the future than that is not trusted: somebody has set the clock."""
-
-_AGE_MAX_S = 1 << 31
-"""RFC 9111, section 1.2.2."""
-
 _MAX_FAILURES = 1024
-_CACHE = "safelight"
-_OK = 200
 _PASSING = (StorageError, Busy, Timeout, ImageError)
 """Failures that say nothing about what was asked for."""
 
 _log = structlog.get_logger("safelight.results")
-
-
-@dataclass(frozen=True, slots=True)
-class Freshness:
-    """How old answers may be, in seconds: always (perhaps without end), and how much older while they are
-    renewed, and where that fails.
-    """
-
-    max_age_s: float
-    while_revalidate_s: float
-    if_error_s: float
 
 
 class KeptAnswers:
@@ -97,7 +74,7 @@ class KeptAnswers:
         entry = await self._kept(key, url, now)
         if entry is None:
             return await self._new(key, url, state, compute, "miss")
-        age_s = _age_s(entry, now)
+        age_s = age_of(entry, now)
         if age_s <= freshness.max_age_s:
             self._note("hit", "total_result_cache_hits")
             return self.shown(entry, age_s, _Standing(self, key, url))
@@ -122,21 +99,16 @@ class KeptAnswers:
         entry = self._shelf.at_hand(key, url)
         if entry is None or (self._shared is not None and not self._shared.trusts(entry.head)):
             return None
-        age_s = _age_s(entry, time())
+        age_s = age_of(entry, time())
         return (entry, age_s) if age_s <= self._freshness.max_age_s else None
 
     def shown(self, entry: Entry, age_s: float, standing: Standing | None = None) -> Answer:
         """A fresh `entry` as an answer."""
-        return _kept_answer(entry, age_s, self._ttl(age_s), standing)
-
-    def _ttl(self, age_s: float) -> str:
-        """For `Cache-Status`: for how long an answer is fresh; nothing where only changes end that."""
-        max_age_s = self._freshness.max_age_s
-        return "" if max_age_s == math.inf else f"; ttl={math.floor(max_age_s - age_s)}"
+        return hit(entry, age_s, self._freshness.ttl(age_s), standing)
 
     def _old(self, entry: Entry, age_s: float, reason: str) -> Answer:
         self._note("stale", "total_result_cache_stale")
-        return _kept_answer(entry, age_s, f"{self._ttl(age_s)}; detail={reason}")
+        return hit(entry, age_s, f"{self._freshness.ttl(age_s)}; detail={reason}")
 
     async def _new_or_old(
         self, key: Key, url: int, state: RequestState, compute: Compute, entry: Entry
@@ -150,7 +122,7 @@ class KeptAnswers:
                 if not self._shelf.is_valid(entry, url):  # an answer that was dropped is never served
                     raise
                 _log.warning("result cache: serving an old answer", reason=error.message)
-        return self._old(entry, _age_s(entry, time()), "ERROR")
+        return self._old(entry, age_of(entry, time()), "ERROR")
 
     async def _new(self, key: Key, url: int, state: RequestState, compute: Compute, why: str) -> Answer:
         """What is made now, or by somebody who has begun already."""
@@ -164,17 +136,17 @@ class KeptAnswers:
             raise
         if made.shared is not None:
             self._note("shared", "total_result_cache_shared")
-            age_s = _age_s(made.shared, time())
-            return _kept_answer(made.shared, age_s, f"{self._ttl(age_s)}; detail=SHARED")
+            age_s = age_of(made.shared, time())
+            return hit(made.shared, age_s, f"{self._freshness.ttl(age_s)}; detail=SHARED")
         self._note("miss", "total_result_cache_misses")
         shown = "; collapsed" if made.by is not state else "; stored" if made.is_kept else ""
-        return _with(made.answer, (("Cache-Status", f"{_CACHE}; fwd={why}{shown}"),))
+        return forwarded(made.answer, f"{why}{shown}")
 
     async def _fly(self, key: Key, url: int, state: RequestState, compute: Compute) -> "_Made":
         async with self._shelf.flights.alone(name_of(key), wait=True):
             found = await self._fresh(key, url)
             if found is not None:
-                return _Made(_answer(found, ()), None, is_kept=True)
+                return _Made(shown_again(found, ()), None, is_kept=True)
             return await self._compute(key, url, state, compute)
 
     async def _kept(self, key: Key, url: int, now: float) -> Entry | None:
@@ -190,7 +162,7 @@ class KeptAnswers:
         return entry if entry is not None and self._is_fresh(entry) else None
 
     def _is_fresh(self, entry: Entry) -> bool:
-        return _age_s(entry, time()) <= self._freshness.max_age_s
+        return age_of(entry, time()) <= self._freshness.max_age_s
 
     async def _compute(self, key: Key, url: int, state: RequestState, compute: Compute) -> "_Made":
         try:
@@ -202,7 +174,8 @@ class KeptAnswers:
         try:
             found = await self._find_shared(key, reading, state)
             if found is not None:
-                return _Made(_answer(found, ()), None, is_kept=True, shared=found)
+                self._failures.pop(key, None)
+                return _Made(shown_again(found, ()), None, is_kept=True, shared=found)
             answer = await compute(replace(state, reading=reading))
             self._failures.pop(key, None)
             return await self._keep(key, answer, reading, state)
@@ -227,9 +200,9 @@ class KeptAnswers:
         return found
 
     async def _keep(self, key: Key, answer: Answer, reading: Reading, state: RequestState) -> "_Made":
-        if answer.status != _OK or _forbids_keeping(answer):
+        if not may_be_kept(answer):
             return _Made(answer, state, is_kept=False)
-        answer = await _validated(_held(answer))
+        answer = await fit_to_keep(answer)
         entry = Entry(self._head(key, answer, reading, state), answer.body)
         is_kept = reading.is_current() and await self._shelf.keep(key, entry)
         if is_kept and self._shared is not None:
@@ -337,12 +310,6 @@ def _path(state: RequestState) -> str:
         return raw_path
 
 
-def _age_s(entry: Entry, now: float) -> float:
-    """Seconds; endless where the clock was set back."""
-    age_s = now - entry.head.kept_at
-    return max(0.0, age_s) if age_s > -_CLOCK_SLACK_S else math.inf
-
-
 class _Standing:
     """See `Standing`."""
 
@@ -358,65 +325,3 @@ class _Standing:
     def answer(self) -> Answer | None:
         found = self._answers.fresh_at_hand(self._key, self._url)
         return None if found is None else self._answers.shown(*found)
-
-
-def _kept_answer(entry: Entry, age_s: float, shown: str, standing: Standing | None = None) -> Answer:
-    """`shown`: what `Cache-Status` says after that it is a hit (RFC 9211)."""
-    age = int(min(age_s, _AGE_MAX_S))
-    return _answer(entry, (("Age", f"{age}"), ("Cache-Status", f"{_CACHE}; hit{shown}")), standing)
-
-
-def _answer(entry: Entry, facts: Facts, standing: Standing | None = None) -> Answer:
-    head = entry.head
-    return Answer(
-        entry.body,
-        head.content_type,
-        _OK,
-        head.cache_control,
-        head.facts + facts,
-        head.etag,
-        head.modified,
-        standing,
-    )
-
-
-def _with(answer: Answer, facts: Facts) -> Answer:
-    return replace(answer, facts=answer.facts + facts)
-
-
-def _forbids_keeping(answer: Answer) -> bool:
-    """Whether its output says that no cache may keep it (RFC 9111, section 5.2.2.5)."""
-    return "no-store" in (answer.cache_control or "").lower()
-
-
-def _held(answer: Answer) -> Answer:
-    """With a small body in memory: what is kept must not depend on a file that somebody may write to.
-
-    Raises: StorageError when that file became shorter.
-    """
-    body = answer.body
-    if body.size > IN_MEMORY_BYTES or body.fileno() is None:
-        return answer
-    data = body.read()
-    if len(data) < body.size:
-        raise StorageError("the file was cut short while it was read")
-    return replace(answer, body=MemoryBlob(data), modified=answer.modified or _file_time(body))
-
-
-async def _validated(answer: Answer) -> Answer:
-    """With validators that hold wherever its body is kept, and the time of its change if it is a file."""
-    body, etag, modified = answer.body, answer.etag, answer.modified
-    if etag is None:
-        if body.size > _HASH_INLINE_BYTES:
-            await asyncio.to_thread(lambda: body.sha256)
-        etag = entity_tag(body.sha256, answer.content_type)
-    if modified is None:
-        modified = _file_time(body)
-    return replace(answer, etag=etag, modified=modified)
-
-
-def _file_time(body: Blob) -> float | None:
-    """Unix time of the last change of a file that has a name."""
-    descriptor = body.fileno()
-    status = None if descriptor is None else os.fstat(descriptor)
-    return min(status.st_mtime, time()) if status is not None and status.st_nlink else None

@@ -10,8 +10,9 @@ from safelight.model import AnswerCache, Resources, TierPlace
 from safelight.results.reading import Origin
 from safelight.results.shared import Shared
 from safelight.results.shelf import Shelf
-from safelight.statements.answering import Freshness, KeptAnswers
+from safelight.statements.answering import KeptAnswers
 from safelight.statements.fingerprint import Fingerprint
+from safelight.statements.kept import Freshness
 from safelight.statements.registry import cache
 from safelight.template import Template
 

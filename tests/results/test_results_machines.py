@@ -414,6 +414,22 @@ async def test_urls_that_were_purged_once_do_not_take_an_answer_from_each_other(
     assert machines.fetched("a") == before
 
 
+async def test_a_url_is_purged_although_an_equal_answer_is_asked_for_by_another_one(
+    machines: Machines,
+) -> None:
+    machines.store("a", OLD)
+    matchers = 'get "objects" ":any/[0-9]/"'
+    text = [machines.configuration(f"c{n}").replace('get "objects"', matchers) for n in range(2)]
+    one, two = map(machines.site, text)
+    await shared(machines, one, "/objects/1/a")
+    for number in (1, 2):
+        assert (await two.get(f"/objects/{number}/a")).content == OLD
+    assert (await one.delete("/urls/2/a")).status_code == 200
+    await asyncio.sleep(RECHECK_S + 0.1)
+    assert await status(two, "/objects/1/a") == "safelight; hit"
+    assert await status(two, "/objects/2/a") == "safelight; fwd=miss; stored"
+
+
 # Faults
 
 

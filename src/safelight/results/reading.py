@@ -58,6 +58,7 @@ class Reading:
         self.began_s = monotonic()
         self.identity = epochs.identity
         self.made = epochs.now()
+        self.url = url
         self.slots: list[int] = [url]
         self.marks: Marks | None = None
 

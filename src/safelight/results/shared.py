@@ -50,21 +50,18 @@ class Shared:
         self._trusted = _Trusted()
         self._checks = SingleFlight[tuple[str, int, int], bool]()
 
-    def trusts(self, head: Head) -> bool:
-        """Whether the answer was found to hold a short time ago."""
-        return self._trusted.has(head)
+    def trusts(self, head: Head, url: int) -> bool:
+        """Whether the answer was found to hold a short time ago. `url`: the slot of the URL asked for."""
+        return self._trusted.has(head, url)
 
-    def vouch(self, head: Head, since_s: float) -> None:
+    def vouch(self, head: Head, url: int, since_s: float) -> None:
         """Trust the answer: at `since_s`, by `time.monotonic`, it was found to hold, or not yet made."""
-        self._trusted.add(head, since_s + self._recheck_s)
+        self._trusted.add(head, url, since_s + self._recheck_s)
 
     async def holds(self, entry: Entry, url: int) -> bool:
-        """Whether an answer of this machine holds; that it does, where nobody can tell.
-
-        `url`: the slot of the URL that was asked for.
-        """
+        """Whether an answer of this machine holds; that it does, where nobody can tell."""
         head = entry.head
-        if self.trusts(head):
+        if self.trusts(head, url):
             return True
         return await self._checks.join((head.name, head.made, url), partial(self._check, head, url))
 
@@ -118,7 +115,7 @@ class Shared:
         try:
             overtaken = await self._overtaken(head, (ALL, url), Marks(self._tier))
         except Unavailable:
-            self._trusted.add(head, monotonic() + min(PAUSE_S, self._recheck_s))
+            self._trusted.add(head, url, monotonic() + min(PAUSE_S, self._recheck_s))
             return True
         except _Foreign:
             return False
@@ -127,7 +124,7 @@ class Shared:
         if overtaken:
             _mark(self._shelf.epochs, overtaken, head.made)
             return False
-        self.vouch(head, began_s)
+        self.vouch(head, url, began_s)
         return True
 
     async def _overtaken(self, head: Head, asked: Collection[int], marks: Marks) -> set[int]:
@@ -154,22 +151,22 @@ class Shared:
 
 
 class _Trusted:
-    """Answers that need no check, each until a time by `time.monotonic`."""
+    """Answers that need no check, as what a URL is answered with; each until a time by `time.monotonic`."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[int, float, float]] = {}
+        self._known: dict[tuple[str, int], tuple[int, float, float]] = {}
 
-    def has(self, head: Head) -> bool:
-        known = self._known.get(head.name)
+    def has(self, head: Head, url: int) -> bool:
+        known = self._known.get((head.name, url))
         return known is not None and known[:2] == (head.made, head.kept_at) and monotonic() < known[2]
 
-    def add(self, head: Head, until_s: float) -> None:
-        self._known.pop(head.name, None)
-        self._known[head.name] = (head.made, head.kept_at, until_s)
+    def add(self, head: Head, url: int, until_s: float) -> None:
+        self._known.pop((head.name, url), None)
+        self._known[head.name, url] = (head.made, head.kept_at, until_s)
         now = monotonic()
-        for name in list(islice(self._known, 2)):  # the first ones end first
-            if self._known[name][2] <= now or len(self._known) > _MAX_KNOWN:
-                del self._known[name]
+        for first in list(islice(self._known, 2)):  # they end first
+            if self._known[first][2] <= now or len(self._known) > _MAX_KNOWN:
+                del self._known[first]
 
 
 class _Asked:

@@ -97,7 +97,7 @@ class KeptAnswers:
     def fresh_at_hand(self, key: Key, url: int) -> tuple[Entry, float] | None:
         """An answer in memory that may be served, and its age in seconds."""
         entry = self._shelf.at_hand(key, url)
-        if entry is None or (self._shared is not None and not self._shared.trusts(entry.head)):
+        if entry is None or (self._shared is not None and not self._shared.trusts(entry.head, url)):
             return None
         age_s = age_of(entry, time())
         return (entry, age_s) if age_s <= self._freshness.max_age_s else None
@@ -191,12 +191,12 @@ class KeptAnswers:
         if self._shared is None:
             return None
         try:
-            slots = (reading.slots[0], *self._tag_slots(state))
+            slots = (reading.url, *self._tag_slots(state))
         except SetupError:  # told when the answer has been made
-            slots = tuple(reading.slots)
+            slots = (reading.url,)
         found = await self._shared.find(name_of(key), reading, slots, self._is_fresh)
         if found is not None and reading.is_current() and await self._shelf.keep(key, found):
-            self._shared.vouch(found.head, reading.began_s)
+            self._shared.vouch(found.head, reading.url, reading.began_s)
         return found
 
     async def _keep(self, key: Key, answer: Answer, reading: Reading, state: RequestState) -> "_Made":
@@ -206,7 +206,7 @@ class KeptAnswers:
         entry = Entry(self._head(key, answer, reading, state), answer.body)
         is_kept = reading.is_current() and await self._shelf.keep(key, entry)
         if is_kept and self._shared is not None:
-            self._shared.vouch(entry.head, reading.began_s)
+            self._shared.vouch(entry.head, reading.url, reading.began_s)
             self._shared.offer(entry.head)
         return _Made(answer, state, is_kept)
 

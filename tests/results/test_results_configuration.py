@@ -64,6 +64,10 @@ REFUSED = {
         endpoint('cache root="c" prefix="p/"\noutput_ok'),
         "expected 'prefix', 's3' and 'recheck' attributes to be set only with 'bucket'",
     ),
+    "a prefix that leads elsewhere": (
+        ACCOUNT + endpoint('cache root="c" bucket="b" prefix="../x/"\noutput_ok'),
+        "expected 'prefix' attribute value to begin keys: S3 key",
+    ),
     "an account of no bucket": (
         ACCOUNT + endpoint('cache root="c" s3="x"\noutput_ok'),
         "expected 'prefix', 's3' and 'recheck' attributes to be set only with 'bucket'",

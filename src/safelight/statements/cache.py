@@ -6,14 +6,16 @@ from typing import Protocol, runtime_checkable
 
 from safelight.config.kind import Duration, Root, Size
 from safelight.config.spec import Statement, attribute
+from safelight.errors import SafelightError
 from safelight.model import AnswerCache, Resources, TierPlace
 from safelight.results.reading import Origin
 from safelight.results.shared import Shared
-from safelight.results.shelf import Shelf
+from safelight.results.shelf import Shelf, name_of
 from safelight.statements.answering import KeptAnswers
 from safelight.statements.fingerprint import Fingerprint
 from safelight.statements.kept import Freshness
 from safelight.statements.registry import cache
+from safelight.storage.s3.address import object_key
 from safelight.template import Template
 
 RECHECK_S = 30
@@ -83,6 +85,10 @@ class CacheStatement(Statement):
     def check(self) -> Iterator[str]:
         if self.bucket is None and (self.prefix or self.s3 or self.recheck is not None):
             yield "expected 'prefix', 's3' and 'recheck' attributes to be set only with 'bucket'"
+        try:
+            object_key(self.prefix, name_of(()), keeps_dots=False)
+        except SafelightError as error:
+            yield f"expected 'prefix' attribute value to begin keys: {error.message}"
         if self.max_age is None and (self.stale_while_revalidate or self.stale_if_error):
             yield "expected 'max-age' attribute to be set: without it no answer becomes stale"
 

@@ -128,20 +128,25 @@ class Shared:
         return True
 
     async def _overtaken(self, head: Head, asked: Collection[int], marks: Marks) -> set[int]:
-        """The slots of what is not any more as it was for `head`. Raises: Unavailable, _Foreign."""
-        then = dict(head.marks or ())
-        slots = {*asked, *then}
-        changed, _ = await asyncio.gather(self._changed(head.reads), marks.note(slots))
-        return changed | {slot for slot in slots if marks.known[slot] != then.get(slot, "")}
+        """The slots of what is not any more as it was for `head`.
 
-    async def _changed(self, reads: Collection[Read]) -> set[int]:
-        """The slots of those of `reads` that are or may be others by now. Raises: Unavailable, _Foreign."""
-        origins = [self._origin(read) for read in reads]
-        slots = [origin.slot(read.key) for origin, read in zip(origins, reads, strict=True)]
-        asking = [origin.version(read.key) for origin, read in zip(origins, reads, strict=True)]
-        versions = await asyncio.gather(*asking)
-        compared = zip(slots, versions, reads, strict=True)
-        return {slot for slot, version, read in compared if not version == read.version != _UNKNOWN}
+        Raises: Unavailable, _Foreign where something cannot be compared and all else is the same.
+        """
+        found = await asyncio.gather(
+            _purged(head, asked, marks), *map(self._changed, head.reads), return_exceptions=True
+        )
+        overtaken = {slot for slots in found if isinstance(slots, set) for slot in slots}
+        failures = [failure for failure in found if isinstance(failure, BaseException)]
+        if failures and not overtaken:
+            raise failures[0]
+        return overtaken
+
+    async def _changed(self, read: Read) -> set[int]:
+        """The slot of what was read, if that is or may be another by now. Raises: Unavailable, _Foreign."""
+        origin = self._origin(read)
+        slot = origin.slot(read.key)
+        is_same = await origin.version(read.key) == read.version != _UNKNOWN
+        return set() if is_same else {slot}
 
     def _origin(self, read: Read) -> "_Asked":
         origin = self._origins.get(read.origin)
@@ -189,6 +194,14 @@ class _Asked:
             return await self._circuit.call(lambda: self._storage.version(key), ASK_S)
         except (Forbidden, BadRequest, SetupError):
             return _UNKNOWN
+
+
+async def _purged(head: Head, asked: Collection[int], marks: Marks) -> set[int]:
+    """Those of the slots of `head`, and of `asked`, whose marks are others by now. Raises: Unavailable."""
+    then = dict(head.marks or ())
+    slots = {*asked, *then}
+    await marks.note(slots)
+    return {slot for slot in slots if marks.known[slot] != then.get(slot, "")}
 
 
 def _mark(epochs: Epochs, slots: Collection[int], since: int) -> None:

@@ -237,11 +237,13 @@ class _JpegDecoder(_ShrinkingDecoder):
             image = self._checked(self._open(shrink=factor))
             if self._trims(demand) and not needs_conversion(image):
                 image = self._trimmed(image, factor)
-            if demand.policy.uses_turbo:
-                image = self._by_turbo(image, self._shrunk_size(demand.need)) or image
-        if demand.policy.is_reference:
-            return whole(image)
-        return Level(self.size.width / factor, self.size.height / factor, image)
+            if demand.policy.is_reference:
+                return whole(image)
+            pixels = (
+                self._by_turbo(image, self._shrunk_size(demand.need)) if demand.policy.uses_turbo else None
+            )
+        width, height = self.size.width / factor, self.size.height / factor
+        return Level(width, height, image) if pixels is None else Level(width, height, pixels, in_memory=True)
 
     def weigh(self, demand: Demand) -> Decoding:
         size = self._shrunk_size(demand.need)

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
+from importlib import import_module
 from io import BytesIO
 from threading import Lock
 from typing import Any
@@ -132,5 +133,6 @@ def _density(dpi: object) -> dict[str, Any]:
 
 
 def import_all() -> None:
-    """Import what Pillow would import at the first use."""
+    """Import what Pillow would import at the first use; TIFF's is that of EXIF data, too."""
     PillowImage.preinit()
+    import_module("PIL.TiffImagePlugin")

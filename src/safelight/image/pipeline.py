@@ -185,7 +185,7 @@ def _one(source: Input, recipe: Recipe, run: Run) -> list[Output]:
     with decoding():
         level = _decoded(source, demand(source, [recipe]), [recipe])
         image = _brought(level, recipe)
-        image = image if streams else image.copy_memory()
+        image = image if streams or level.in_memory else image.copy_memory()
     return [_produced(image, source, recipe, run, decoding if streams else processing)]
 
 

@@ -42,7 +42,8 @@ class Recipe:
         plan, encoding = self.plan, self.encoding
         if plan is None or encoding is None or source.orientation != 1:
             return False
-        return not (self.is_linear(source) or encoding.looks(plan.final))
+        in_memory = encoding.is_gathered(plan.final) or encoding.looks(plan.final)
+        return not (in_memory or self.is_linear(source))
 
     def is_linear(self, source: Input) -> bool:
         """It is made smaller, in linear light; that ends in memory."""

@@ -4,9 +4,9 @@ All lazy but resizing in linear light, which ends in memory.
 """
 
 from math import ceil, cos, radians, sin
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
-from pyvips import Image, Interpolate
+from pyvips import Image, Interpolate, Region
 
 from safelight.image import linear
 from safelight.image.colour import Colour
@@ -15,6 +15,7 @@ from safelight.image.geometry import Box, Plan, Size, check_pixels, rotated_boun
 from safelight.image.profile import to_rgb
 
 _LEAST_REDUCTION = 0.75
+_STRIP = 16
 
 
 def size_of(image: Image) -> Size:
@@ -70,12 +71,26 @@ def _exactly(image: Image, size: Size) -> Image:
     return image if size_of(image) == size else image.embed(0, 0, *size, extend="copy")
 
 
+def samples(image: Image, size: Size) -> bytes:
+    """All samples of an image of `size` that is in memory, or made of one that is.
+
+    Without the threads of libvips, which take longer to wake than this; in strips that caches can hold.
+    """
+    region = cast(Any, Region).new(image)
+    tops = range(0, size.height, _STRIP)
+    return b"".join(region.fetch(0, top, size.width, min(_STRIP, size.height - top)) for top in tops)
+
+
 class Level(NamedTuple):
-    """An image in memory; the whole picture is on `width x height` of its pixels, perhaps broken numbers."""
+    """An image; the whole picture is on `width x height` of its pixels, perhaps broken numbers.
+
+    `in_memory`: it is, or is made of one that is: it may be read more than once, and in any order.
+    """
 
     width: float
     height: float
     image: Image
+    in_memory: bool = False
 
     def covers(self, need: Size) -> bool:
         """Has at least `need` on both sides."""

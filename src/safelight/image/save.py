@@ -8,7 +8,7 @@ from typing import Any
 from pyvips import Image
 
 from safelight.errors import BadRequest, TooLarge
-from safelight.image import chroma
+from safelight.image import chroma, turbo
 from safelight.image.arguments import integer_prefix
 from safelight.image.colour import BLACK
 from safelight.image.equality import EQUALIZED, equal_quality
@@ -40,6 +40,7 @@ _FULL_CHROMA: Mapping[str, Mapping[str, Any]] = {
     "WEBP": {"smart_subsample": True},  # the format has no other; this keeps edges sharp
     "AVIF": {"subsample_mode": "off"},
 }
+_MOST_GATHERED_PIXELS = 1536 * 1536
 _MIN_OPTIMIZED_PIXELS = 64 * 64  # smaller JPEGs keep the standard tables: pictures of 4x4 stay over 300 bytes
 _MILLIMETRES_PER_INCH = 25.4
 _KEEP: Any = "none"  # density and a few other header fields stay
@@ -71,9 +72,17 @@ class Encoding:
         """A JPEG that takes more memory to write: perhaps with full chroma, or in several passes."""
         if self.format.name != "JPEG":
             return False
+        return self.is_full(size) or self.looks(size) or self.is_interlaced(size)
+
+    def is_full(self, size: Size) -> bool:
+        """A JPEG with full chroma, whatever the picture."""
         mode = self.tuning.get("subsample_mode")
-        full = mode == "off" or (mode is None and self.quality_at(size) >= _FULL_CHROMA_QUALITY)
-        return full or self.looks(size) or self.is_interlaced(size)
+        return mode == "off" or (mode is None and self.quality_at(size) >= _FULL_CHROMA_QUALITY)
+
+    def is_gathered(self, size: Size) -> bool:
+        """A JPEG that is better encoded from memory than line by line as it comes."""
+        is_plain = self.format.name == "JPEG" and not self.tuning.get("trellis_quant")
+        return is_plain and size.width * size.height <= _MOST_GATHERED_PIXELS
 
     def looks(self, size: Size) -> bool:
         """Whether full chroma is a matter of the picture. Better qualities have it, or are near to that."""
@@ -156,11 +165,24 @@ def check_sides(size: Size, format_: OutputFormat) -> None:
 
 def _jpeg(image: Image, size: Size, encoding: Encoding) -> bytes:
     """4:2:0 below quality 90, 4:4:4 from there on, libvips' automatic mode, unless told otherwise."""
+    quality = max(1, encoding.quality_at(size))
+    optimized = size.width * size.height >= _MIN_OPTIMIZED_PIXELS
+    if encoding.is_gathered(size):
+        return turbo.encode(
+            image,
+            size,
+            quality,
+            encoding.tuning.get("quant_table", 0),
+            full_chroma=encoding.is_full(size),
+            progressive=encoding.is_interlaced(size),
+            optimized=optimized,
+            density=_density(image),
+        )
     data: bytes = image.jpegsave_buffer(
-        Q=max(1, encoding.quality_at(size)),
+        Q=quality,
         keep=_KEEP,
         interlace=encoding.is_interlaced(size),
-        optimize_coding=size.width * size.height >= _MIN_OPTIMIZED_PIXELS,
+        optimize_coding=optimized,
         **encoding.tuning,
     )
     return with_jfif(data, _density(image))

@@ -1,18 +1,28 @@
-"""JPEG decoding by libjpeg-turbo itself: the pixels that libvips gives, in less time, whole in memory."""
+"""JPEG by libjpeg-turbo itself: what libvips gives, in less time, whole in memory.
 
+libvips hands lines from thread to thread. Waking them up takes longer than encoding a small picture does:
+300x225 pixels take 1.0 ms here and 1.6 there, 64x48 0.3 and 0.8, 1080x810 in full chroma 15 and 26.
+"""
+
+from functools import lru_cache
+from io import BytesIO
 from typing import Any, cast
 
 import simplejpeg  # pyright: ignore[reportMissingTypeStubs]
+from PIL import Image as PillowImage
 from pyvips import Image
 
 from safelight.image.formats import Buffer
 from safelight.image.geometry import Size
+from safelight.image.resize import samples
 
 MOST_BYTES = 96 << 20
 """Of a decoded picture; libvips decodes larger ones line by line."""
 
 _LEAST_SIDE = 64
 _COLOURS = {1: ("GRAY", "b-w"), 3: ("RGB", "srgb")}
+_MODES = {1: "L", 3: "RGB"}
+_FULL_CHROMA, _HALF_CHROMA = 0, 2
 
 
 def suits(size: Size, bands: int) -> bool:
@@ -36,3 +46,42 @@ def decode(data: Buffer, size: Size, bands: int) -> Image | None:
     if pixels.shape != (size.height, size.width, bands):
         return None
     return Image.new_from_memory(pixels, *size, bands, "uchar").copy(interpretation=interpretation)
+
+
+def encode(
+    image: Image,
+    size: Size,
+    quality: int,
+    table: int,
+    *,
+    full_chroma: bool,
+    progressive: bool,
+    optimized: bool,
+    density: tuple[int, int] | None,
+) -> bytes:
+    """A JFIF file of `image`, 8-bit grey or sRGB in memory. `quality`: 1..100. `table`: as libvips counts.
+
+    `optimized`: with Huffman tables of its own. `density`: pixels per inch across and down.
+    """
+    picture = PillowImage.frombuffer(_MODES[image.bands], size, samples(image, size), "raw")
+    file = BytesIO()
+    picture.save(
+        file,
+        "JPEG",
+        qtables=_quantization(quality, table),
+        subsampling=_FULL_CHROMA if full_chroma else _HALF_CHROMA,
+        progressive=progressive,
+        optimize=optimized,
+        **({} if density is None else {"dpi": density}),
+    )
+    return file.getvalue()
+
+
+@lru_cache(maxsize=256)
+def _quantization(quality: int, table: int) -> list[list[int]]:
+    """The tables that libvips writes, for brightness and colour."""
+    sample = Image.black(8, 8, bands=3).copy(interpretation="srgb")
+    data: bytes = sample.jpegsave_buffer(Q=quality, quant_table=table)
+    with PillowImage.open(BytesIO(data)) as image:
+        tables: dict[int, list[int]] = cast(Any, image).quantization
+    return [tables[0], tables[1]]

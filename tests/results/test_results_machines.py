@@ -372,6 +372,15 @@ async def test_a_purge_is_seen_at_once_on_its_machine_and_within_recheck_on_othe
     assert await status(machines.another(), "/objects/a") == SHARED
 
 
+@pytest.mark.parametrize("purge", PURGES.values(), ids=PURGES)
+async def test_what_is_made_after_a_purge_is_shared(machines: Machines, purge: str) -> None:
+    machines.store("a", OLD)
+    one, two = machines.start(2, FOREVER)
+    assert (await one.delete(purge)).status_code == 200
+    await shared(machines, one)
+    assert await status(two, "/objects/a") == SHARED
+
+
 async def test_a_purge_of_something_else_drops_nothing(machines: Machines) -> None:
     machines.store("a", OLD)
     one, two = machines.start(2)

@@ -1,9 +1,12 @@
 """Inputs: every format, damaged ones, bombs. One line of message, always ours."""
 
 import struct
+import subprocess
+import sys
 import warnings
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +34,7 @@ from image_makers import (
 from PIL import Image as PillowImage
 from pyvips import Image
 
+import safelight
 from safelight.errors import SafelightError, TooLarge, UnsupportedMedia
 from safelight.image.formats import INPUT_FORMATS, sniff
 from safelight.image.identify import identify
@@ -345,3 +349,22 @@ def test_orientation_in_broken_exif_is_ignored() -> None:
         broken = bytearray(data)
         broken[position + offset] ^= 0xFF
         assert sorted(size(bytes(broken), "limit,99,99,png")) == [48, 64]
+
+
+def test_warnings_of_libvips_do_not_call_python() -> None:
+    """A warning while garbage is collected during a warning would end the process."""
+    code = """
+import logging, sys, pyvips
+import safelight.image.load
+logging.basicConfig(stream=sys.stdout)
+image = pyvips.Image.black(8, 8, bands=3).copy(interpretation="srgb")
+image.set_type(pyvips.GValue.blob_type, "icc-profile-data", bytes(200))
+image.icc_transform("srgb", embedded=True).copy_memory()
+"""
+    environment = {"PYTHONPATH": str(Path(safelight.__file__).parent.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == ""
+    assert "VIPS-WARNING **: " in done.stderr
+    assert "corrupt profile" in done.stderr

@@ -4,7 +4,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import pyvips
 from pyvips import Image, Source
@@ -29,9 +29,14 @@ _COLOURS = 3
 
 
 def secure() -> None:
-    """Block every libvips operation that its authors do not trust with hostile input, but SVG: see `svg`."""
+    """Block every libvips operation that its authors do not trust with hostile input, but SVG: see `svg`.
+
+    Its warnings go to standard error. pyvips would have them call Python, from any thread; if that collects
+    garbage, and what is freed warns in its turn, GLib ends the process.
+    """
     pyvips.block_untrusted_set(True)
     pyvips.operation_block_set("VipsForeignLoadSvg", False)
+    cast(Any, pyvips)._remove_log_handler()
 
 
 secure()

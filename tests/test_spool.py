@@ -40,6 +40,31 @@ async def test_much_goes_to_a_file_without_a_name(tmp_path: Path, count: int) ->
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_many_small_pieces(tmp_path: Path) -> None:
+    """More than one system call takes, empty ones among them."""
+    spool = Spool(tmp_path)
+    pieces = [bytes([number % 256]) * (number % 1000) for number in range(5_000)]
+    for piece in pieces:
+        await spool.add(piece)
+    assert (await spool.finish()).read() == b"".join(pieces)
+
+
+async def test_the_system_may_write_less_than_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.writev
+
+    def write_some(descriptor: int, views: list[memoryview]) -> int:
+        return write(descriptor, [views[0][:-1] or views[0]] if len(views) % 2 else views[:2])
+
+    monkeypatch.setattr(os, "writev", write_some)
+    spool = Spool(tmp_path)
+    pieces = [bytes([number]) * 40_000 for number in range(100)]
+    for piece in pieces:
+        await spool.add(piece)
+    assert (await spool.finish()).read() == b"".join(pieces)
+
+
 async def test_one_piece_can_be_large(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     await spool.add(PIECE * 50)

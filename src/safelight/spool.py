@@ -3,12 +3,15 @@
 import asyncio
 import os
 import tempfile
+from collections import deque
+from itertools import islice
 from pathlib import Path
 
 from safelight.blob import Blob, MemoryBlob, SpooledBlob
 from safelight.errors import StorageError
 
 MEMORY_BYTES = 1 << 20
+_MOST_PIECES = os.sysconf("SC_IOV_MAX")
 
 
 class Spool:
@@ -47,22 +50,33 @@ class Spool:
         pieces, self._pieces = self._pieces, []
         self._written += self._waiting
         self._waiting = 0
-        writing = asyncio.ensure_future(asyncio.to_thread(self._write, b"".join(pieces)))
+        writing = asyncio.ensure_future(asyncio.to_thread(self._write, pieces))
         try:
             await asyncio.shield(writing)
         except asyncio.CancelledError:
             await asyncio.wait([writing])
             raise
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, pieces: list[bytes]) -> None:
+        """As they came: joined first, those of many uploads would be in memory twice."""
         try:
             if self._descriptor < 0:
                 self._descriptor = _unnamed_file(self._directory)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._descriptor, view) :]
+            left = deque(memoryview(piece) for piece in pieces if piece)
+            while left:
+                _drop(left, os.writev(self._descriptor, list(islice(left, _MOST_PIECES))))
         except OSError as error:
             raise StorageError("temporary file cannot be written", detail=str(error)) from error
+
+
+def _drop(left: deque[memoryview], count: int) -> None:
+    """Remove the first `count` bytes."""
+    while count:
+        piece = left.popleft()
+        if len(piece) > count:
+            left.appendleft(piece[count:])
+            return
+        count -= len(piece)
 
 
 def _unnamed_file(directory: Path | None) -> int:

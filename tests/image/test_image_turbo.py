@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from image_makers import DATA, make_one
+from image_makers import DATA, make_one, png
 from pyvips import Image
 
 from safelight.image import turbo
@@ -90,3 +90,15 @@ def test_small_and_large_are_the_same_file_format(speed: str) -> None:
 def pixels(data: bytes) -> np.ndarray:
     found = Image.new_from_buffer(data, "")
     return found.numpy().reshape(found.height, found.width, found.bands)
+
+
+@pytest.mark.parametrize("speed", ["reference", "fast", "balanced", "best"])
+@pytest.mark.parametrize("options", ["", ",interlace:JPEGInterlace", ",chroma:444"])
+@pytest.mark.parametrize("quality", [90, 100])
+def test_noise_is_encoded_too(speed: str, options: str, quality: int) -> None:
+    """It takes 3 bytes a pixel, more than the room that Pillow has for it."""
+    noise = 255 * np.random.default_rng(1).integers(0, 2, (301, 299, 3))
+    made = make_one(png(noise), f"fit,299,301,jpeg,quality:{quality},speed:{speed}{options}")
+    assert (made.width, made.height) == (299, 301)
+    assert np.abs(pixels(made.data).astype(int) - noise).mean() < (3 if quality == 100 else 10)
+    assert made.data[6:11] == b"JFIF\0"

@@ -168,7 +168,7 @@ def _jpeg(image: Image, size: Size, encoding: Encoding) -> bytes:
     quality = max(1, encoding.quality_at(size))
     optimized = size.width * size.height >= _MIN_OPTIMIZED_PIXELS
     if encoding.is_gathered(size):
-        return turbo.encode(
+        gathered = turbo.encode(
             image,
             size,
             quality,
@@ -178,6 +178,8 @@ def _jpeg(image: Image, size: Size, encoding: Encoding) -> bytes:
             optimized=optimized,
             density=_density(image),
         )
+        if gathered is not None:
+            return gathered
     data: bytes = image.jpegsave_buffer(
         Q=quality,
         keep=_KEEP,

@@ -58,22 +58,27 @@ def encode(
     progressive: bool,
     optimized: bool,
     density: tuple[int, int] | None,
-) -> bytes:
+) -> bytes | None:
     """A JFIF file of `image`, 8-bit grey or sRGB in memory. `quality`: 1..100. `table`: as libvips counts.
 
-    `optimized`: with Huffman tables of its own. `density`: pixels per inch across and down.
+    `optimized`: with Huffman tables of its own. `density`: pixels per inch across and down. None if that
+    takes more than 64 KiB and 2 bytes a pixel: Pillow's room for what comes in several passes. Only noise of
+    the best qualities does.
     """
     picture = PillowImage.frombuffer(_MODES[image.bands], size, samples(image, size), "raw")
     file = BytesIO()
-    picture.save(
-        file,
-        "JPEG",
-        qtables=_quantization(quality, table),
-        subsampling=_FULL_CHROMA if full_chroma else _HALF_CHROMA,
-        progressive=progressive,
-        optimize=optimized,
-        **({} if density is None else {"dpi": density}),
-    )
+    try:
+        picture.save(
+            file,
+            "JPEG",
+            qtables=_quantization(quality, table),
+            subsampling=_FULL_CHROMA if full_chroma else _HALF_CHROMA,
+            progressive=progressive,
+            optimize=optimized,
+            **({} if density is None else {"dpi": density}),
+        )
+    except OSError:
+        return None
     return file.getvalue()
 
 

@@ -32,6 +32,7 @@ class Gated:
 
     def __init__(self, inner: FileStorage) -> None:
         self._inner = inner
+        self.is_blind = False
         self.gate = asyncio.Event()
         self.gate.set()
         self.asked = asyncio.Event()
@@ -46,7 +47,7 @@ class Gated:
         version = await self._inner.version(key)
         self.asked.set()
         await self.gate.wait()
-        return version
+        return "" if self.is_blind else version
 
     async def put(self, key: str, data: Blob, content_type: str | None = None) -> Callable[[], Url]:
         return await self._inner.put(key, data, content_type)
@@ -67,11 +68,11 @@ class Setting:
         self.elsewhere = Shelf(directory / "elsewhere", None)
         origin = Origin("images", self.images)
         self.shared = Shared(self.tier, self.shelf, [origin], recheck_s=3600)
-        self._others = Shared(self.tier, self.elsewhere, [origin], recheck_s=3600)
 
-    async def make(self) -> None:
+    async def make(self, version: str | None = None) -> None:
+        """`version`: of the image, if not its own."""
         await self.images.put("a", MemoryBlob(b"image"))
-        version = await self.images.version("a")
+        version = version if version is not None else await self.images.version("a")
         body = MemoryBlob(b"answer")
         slots = (URL, place_slot(self.place))
         head = Head(
@@ -91,7 +92,7 @@ class Setting:
             marks=tuple((slot, "") for slot in (ALL, *slots)),
         )
         assert await self.elsewhere.keep(("key",), Entry(head, body))
-        self._others.offer(head)
+        self.tier.offer(NAME, lambda: self.elsewhere.content(NAME))
         await eventually((self._directory / "tier" / "answers" / NAME).exists)
 
     def reading(self) -> Reading:
@@ -147,6 +148,14 @@ async def test_what_is_being_changed_is_not_looked_up(setting: Setting) -> None:
     """The change is announced already, and its version still the old one."""
     with setting.shelf.epochs.changing(setting.place):
         assert await setting.find(setting.reading()) is None
+
+
+async def test_two_unknown_versions_are_not_the_same(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    await setting.make(version="")
+    setting.images.is_blind = True
+    assert await setting.find(setting.reading()) is None
+    await setting.close()
 
 
 async def test_a_look_up_that_finds_nothing_leaves_nothing_behind(setting: Setting) -> None:

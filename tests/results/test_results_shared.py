@@ -17,7 +17,7 @@ from safelight.results.epochs import ALL, place_slot, url_slot
 from safelight.results.reading import Origin, Reading
 from safelight.results.shared import Shared
 from safelight.results.shelf import Shelf, name_of
-from safelight.results.tier import Tier
+from safelight.results.tier import MAX_BYTES, Tier
 from safelight.storage.base import Stored
 from safelight.storage.file import FileStorage
 from safelight.url import Url
@@ -93,7 +93,11 @@ class Setting:
         )
         assert await self.elsewhere.keep(("key",), Entry(head, body))
         self.tier.offer(NAME, lambda: self.elsewhere.content(NAME))
-        await eventually((self._directory / "tier" / "answers" / NAME).exists)
+        await self.tier_holds(NAME)
+
+    async def tier_holds(self, name: str) -> None:
+        """Wait for an object."""
+        await eventually((self._directory / "tier" / "answers" / name).exists)
 
     def reading(self) -> Reading:
         return Reading(self.shelf.epochs, URL)
@@ -191,6 +195,28 @@ async def test_an_unpurged_url_of_an_equal_answer_may_use_it(setting: Setting) -
     reading = Reading(setting.shelf.epochs, other)
     assert await setting.shared.find(NAME, reading, (other,), lambda _: True) is None
     assert await setting.find(setting.reading()) is not None
+
+
+class TooMuch(Blob):
+    """What nobody may read, for its size."""
+
+    def __init__(self) -> None:
+        self.size = MAX_BYTES + 1
+        self.is_read = False
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        self.is_read = True
+        return bytes(count)
+
+
+async def test_what_is_too_large_is_not_put(setting: Setting) -> None:
+    large, small = TooMuch(), name_of(("another key",))
+    with capture_logs() as logs:
+        setting.tier.offer(name_of(("large",)), lambda: large)
+        setting.tier.offer(small, lambda: MemoryBlob(b"small"))
+        await setting.tier_holds(small)
+    assert not large.is_read
+    assert logs == []
 
 
 # Circuits

@@ -279,6 +279,8 @@ def encoded(photo: pyvips.Image, kind: str) -> bytes:
             return photo.jpegsave_buffer(Q=85)
         case "progressive":
             return photo.jpegsave_buffer(Q=85, interlace=True, subsample_mode="off")
+        case "transparent PNG":
+            return photo.bandjoin(photo[0]).pngsave_buffer(compression=1)
         case "interlaced PNG":
             return photo.pngsave_buffer(compression=1, interlace=True)
         case "WebP":
@@ -298,6 +300,9 @@ CASES = {
     ("interlaced PNG", "fit,300,300,jpeg"): 60,
     ("WebP", "fit,3000,2000,jpeg"): 150,
     ("BMP", "fit,300,300,jpeg"): 120,
+    ("transparent PNG", "fit,60,40,png,background-color:none"): 120,
+    ("baseline", "fit,2400,1600,avif,chroma:444"): 210,
+    ("baseline", "fit,3000,2000,webp,speed:best"): 260,
 }
 """Inputs and specifications, and what the prediction must not exceed, in MiB."""
 

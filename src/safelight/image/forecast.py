@@ -36,6 +36,7 @@ def _making(source: Input, recipe: Recipe, decoded: Size, run: Run) -> cost.Maki
         final=final,
         format_name=encoding and encoding.format.name,
         is_fine=encoding is not None and encoding.is_fine(final),
+        is_thorough=encoding is not None and encoding.is_thorough,
         edit_bytes=edit_bytes,
         light_bytes=cost.of_light(decoded, recipe.target, rows) if is_linear else 0,
         is_streamed=recipe.is_streamed(source),

@@ -24,6 +24,8 @@ BLOCK = 16
 """Output rows or columns of one product. Fewer: more calls; more: more multiplications by zero."""
 
 _GROUP = 4 * BLOCK
+_STRIP = 16
+"""Rows read at a time. All that is made on the way to light is as large as what is read at once."""
 _CODES = 1 << 14
 _TINY = np.float32(1e-6)
 
@@ -88,9 +90,10 @@ class _Window:
         if kept:
             offset = first - self._first
             self._light[:kept] = self._light[offset : offset + kept]
-        top = max(first, self._last)
-        if top < last:
-            _decode(self._read(top, last - top), self._light[kept : last - first], self._has_alpha)
+        for top in range(max(first, self._last), last, _STRIP):
+            bottom = min(top + _STRIP, last)
+            samples = self._read(top, bottom - top)
+            _decode(samples, self._light[top - first : bottom - first], self._has_alpha)
         self._first, self._last = first, last
         return self._light[: last - first]
 

@@ -40,6 +40,7 @@ _FULL_CHROMA: Mapping[str, Mapping[str, Any]] = {
     "WEBP": {"smart_subsample": True},  # the format has no other; this keeps edges sharp
     "AVIF": {"subsample_mode": "off"},
 }
+_COUNTING_EFFORT = 3
 _MOST_GATHERED_PIXELS = 1536 * 1536
 _MIN_OPTIMIZED_PIXELS = 64 * 64  # smaller JPEGs keep the standard tables: pictures of 4x4 stay over 300 bytes
 _MILLIMETRES_PER_INCH = 25.4
@@ -69,13 +70,24 @@ class Encoding:
         return equal_quality(quality, self.format.name, size) if self.is_equal else quality
 
     def is_fine(self, size: Size) -> bool:
-        """A JPEG that takes more memory to write: perhaps with full chroma, or in several passes."""
-        if self.format.name != "JPEG":
-            return False
-        return self.is_full(size) or self.looks(size) or self.is_interlaced(size)
+        """It takes more memory to write: perhaps with full chroma, or a JPEG in several passes."""
+        match self.format.name:
+            case "JPEG":
+                return self.is_full(size) or self.looks(size) or self.is_interlaced(size)
+            case "AVIF":
+                return self.is_full(size) or self.looks(size)
+            case "WEBP":
+                return bool(self.tuning.get("smart_subsample")) or self.looks(size)
+            case _:
+                return False
+
+    @property
+    def is_thorough(self) -> bool:
+        """A WebP for which libwebp keeps all symbols in memory to count them: its methods 3 to 6."""
+        return self.format.name == "WEBP" and self.tuning["effort"] >= _COUNTING_EFFORT
 
     def is_full(self, size: Size) -> bool:
-        """A JPEG with full chroma, whatever the picture."""
+        """A JPEG or AVIF with full chroma, whatever the picture."""
         mode = self.tuning.get("subsample_mode")
         return mode == "off" or (mode is None and self.quality_at(size) >= _FULL_CHROMA_QUALITY)
 

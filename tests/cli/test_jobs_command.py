@@ -214,6 +214,16 @@ def test_nobody_there(tmp_path: Path, command: tuple[str, ...]) -> None:
     assert "secret" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["show", "retry", "cancel"])
+@pytest.mark.parametrize("job_id", ["", ".", ".."])
+def test_an_id_that_would_be_lost_on_the_way_is_not_sent(command: str, job_id: str) -> None:
+    """Retrying the job '.' would be retrying all: `/jobs/./retry` is `/jobs/retry`."""
+    (port,) = free_ports(1)
+    result = run(command, job_id, "--url", f"http://127.0.0.1:{port}")
+    assert result.exit_code == 1
+    assert f"no job has the id '{job_id}'" in result.stderr
+
+
 @pytest.mark.parametrize("url", ["nonsense", "ftp://a.example", "http://", "http://a.example:x"])
 def test_urls_that_are_none(url: str) -> None:
     with pytest.raises(ConfigError), connected(url, None):

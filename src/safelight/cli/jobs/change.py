@@ -10,6 +10,7 @@ import msgspec
 from safelight.cli import FAILED
 from safelight.cli.jobs.client import Client, NotHeeded, connected
 from safelight.cli.jobs.options import Command, chosen, client_options, filter_options, state_option
+from safelight.jobs.queue import NoSuchJob
 from safelight.jobs.record import JobView, State
 
 
@@ -66,7 +67,7 @@ def _each(ids: tuple[str, ...], change: Callable[[str], str | None]) -> int:
     for job_id in ids:
         try:
             complaint = change(job_id)
-        except NotHeeded as error:
+        except (NotHeeded, NoSuchJob) as error:
             complaint = error.message
         if complaint:
             click.echo(f"{job_id}: {complaint}", err=True)
@@ -76,12 +77,12 @@ def _each(ids: tuple[str, ...], change: Callable[[str], str | None]) -> int:
 
 
 def _retry(client: Client, job_id: str) -> None:
-    """Raises: NotHeeded."""
+    """Raises: NotHeeded, NoSuchJob."""
     client.retry(job_id)
 
 
 def _cancel(client: Client, job_id: str) -> str | None:
-    """What is wrong, if it had ended before. Raises: NotHeeded."""
+    """What is wrong, if it had ended before. Raises: NotHeeded, NoSuchJob."""
     state = client.cancel(job_id).state
     return None if state is State.CANCELLED else f"the job is {state}"
 

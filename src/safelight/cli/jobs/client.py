@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from safelight.errors import ConfigError, SafelightError
-from safelight.jobs.queue import MAX_PAGE
+from safelight.jobs.queue import MAX_PAGE, NoSuchJob
 from safelight.jobs.record import JobView
 from safelight.server.job_api.messages import Accepted, BatchView, Problem, Retried
 from safelight.server.job_api.reading import LINES
@@ -25,6 +25,8 @@ OUTAGE_S = 60.0
 
 _LOOK_AGAIN_S = 0.5
 _MAY_PASS = (429, 502, 503, 504)
+_NO_SEGMENTS = ("", ".", "..")
+"""What clients or proxies take out of a path (RFC 3986, 5.2.4), however it is quoted."""
 
 T = TypeVar("T", bound=Struct)
 Parameters = Mapping[str, str]
@@ -74,7 +76,10 @@ def connected(url: str, token: str | None) -> "Generator[Client]":
 
 
 class Client:
-    """One server. All methods raise NoAnswer and NotHeeded. `place` is what messages call it."""
+    """One server. All methods raise NoAnswer and NotHeeded, those for one job NoSuchJob.
+
+    `place` is what messages call it.
+    """
 
     def __init__(self, http: httpx.Client, place: str) -> None:
         self._http = http
@@ -190,6 +195,9 @@ class Client:
 
 
 def _path_of(job_id: str) -> str:
+    """Raises: NoSuchJob for what would leave the path shorter: retrying the job '.' would be retrying all."""
+    if job_id in _NO_SEGMENTS:
+        raise NoSuchJob(job_id)
     return f"/jobs/{quote(job_id, safe='')}"
 
 

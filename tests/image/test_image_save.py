@@ -25,10 +25,12 @@ from image_makers import (
 )
 from PIL import Image as PillowImage
 from PIL import JpegImagePlugin
+from pyvips import Image
 
 from safelight.errors import BadRequest
 from safelight.image.formats import OUTPUT_FORMATS
 from safelight.image.settings import ImageSettings
+from safelight.image.speed import SPEEDS
 
 
 def length(spec: str, settings: ImageSettings = DEFAULTS) -> int:
@@ -321,6 +323,20 @@ def test_orientation_can_be_left_alone() -> None:
     assert pixels(oriented(6), "limit,99,99,png", stored).shape == (64, 48, 3)
     output = make_one(oriented(6), "limit,99,99,jpeg", stored).data
     assert 0x0112 not in pillow(output).getexif()
+
+
+@pytest.mark.covers("t103")
+@pytest.mark.parametrize("name", [name.lower() for name in OUTPUT_FORMATS])
+@pytest.mark.parametrize("speed", SPEEDS)
+@pytest.mark.parametrize(("orientation", "auto_orient"), [(3, True), (6, True), (6, False)])
+def test_no_viewer_turns_an_output_again(name: str, speed: str, orientation: int, auto_orient: bool) -> None:
+    settings = replace(DEFAULTS, auto_orient=auto_orient)
+    for spec in (f"limit,99,99,{name},speed:{speed}", f"fit,30,30,{name},speed:{speed}!rotate,90"):
+        output = make_one(oriented(orientation), spec, settings)
+        found = Image.new_from_buffer(output.data, "")
+        assert (found.width, found.height) == (output.width, output.height)
+        assert not found.get_typeof("orientation") or found.get("orientation") == 1
+        assert pillow(output.data).getexif().get(0x0112, 1) == 1
 
 
 def test_lossless_formats_keep_flat_colours() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
-from typing import Any
+from typing import Any, cast
 
 from pyvips import Image
 
@@ -45,6 +45,7 @@ _MOST_GATHERED_PIXELS = 1536 * 1536
 _MIN_OPTIMIZED_PIXELS = 64 * 64  # smaller JPEGs keep the standard tables: pictures of 4x4 stay over 300 bytes
 _MILLIMETRES_PER_INCH = 25.4
 _KEEP: Any = "none"  # density and a few other header fields stay
+_ORIENTATION = "orientation"
 _UNKNOWN_DENSITY = 1.0  # libvips' value for images that do not say
 
 
@@ -236,14 +237,26 @@ def _gif(image: Image, size: Size, encoding: Encoding) -> bytes:
 
 
 def _tiff(image: Image, _size: Size, _encoding: Encoding) -> bytes:
-    return image.tiffsave_buffer(compression="lzw", predictor="horizontal", keep=_KEEP)
+    return _plain(image).tiffsave_buffer(compression="lzw", predictor="horizontal", keep=_KEEP)
 
 
 def _avif(image: Image, size: Size, encoding: Encoding) -> bytes:
     effort = affordable_effort(encoding.tuning["effort"], size, encoding.deadline_s)
     options: dict[str, Any] = {**encoding.tuning, "effort": effort}
     quality = max(1, encoding.quality_at(size))
-    return image.heifsave_buffer(Q=quality, compression="av1", bitdepth=8, keep=_KEEP, **options)
+    return _plain(image).heifsave_buffer(Q=quality, compression="av1", bitdepth=8, keep=_KEEP, **options)
+
+
+def _plain(image: Image) -> Image:
+    """Without the orientation of the input, which has been applied or does not count.
+
+    libvips tells it in TIFF and AVIF whatever is to be kept, and viewers would turn the picture again.
+    """
+    if not image.get_typeof(_ORIENTATION):
+        return image
+    image = image.copy()
+    cast(Any, image).remove(_ORIENTATION)
+    return image
 
 
 _ENCODERS: dict[str, Callable[[Image, Size, Encoding], bytes]] = {

@@ -41,6 +41,7 @@ from safelight.image.identify import identify
 from safelight.image.pipeline import thumbnail
 from safelight.image.result import ImageInfo
 from safelight.image.spec import ThumbnailSpec
+from safelight.image.speed import SPEEDS
 
 NO_DECODER = "unsupported media type: no decode delegate for this image format"
 EXHAUSTED = "image too large: cache resources exhausted"
@@ -340,6 +341,15 @@ def test_the_callers_buffer_may_be_reused_afterwards(name: str) -> None:
     buffer[:] = b"\0" * len(buffer)
     assert array(output.data).shape == (7, 10, 3)
     buffer.extend(b"x")
+
+
+@pytest.mark.parametrize("speed", SPEEDS)
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 9), (3, 2)])
+def test_the_smallest_jpegs_can_be_edited(size: tuple[int, int], speed: str) -> None:
+    data = save(PillowImage.new("RGB", size, (200, 100, 50)), "JPEG", quality=95)
+    found = pixels(data, f"stretch,9,9,png,speed:{speed}!rotate,90")
+    assert found.shape == (9, 9, 3)
+    assert np.abs(found - (200, 100, 50)).max() < 5
 
 
 def test_orientation_in_broken_exif_is_ignored() -> None:

@@ -191,7 +191,8 @@ class _ShrinkingDecoder(_VipsDecoder):
         fitting = (
             factor
             for factor in self.shrinks
-            if (width + spare * (factor - 1)) // factor >= need.width
+            if factor <= min(self.size)  # libvips leaves nothing of a single pixel
+            and (width + spare * (factor - 1)) // factor >= need.width
             and (height + spare * (factor - 1)) // factor >= need.height
         )
         return max(fitting, default=1)

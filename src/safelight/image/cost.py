@@ -54,6 +54,7 @@ _FINE_BYTES = {"JPEG": 15, "WEBP": 17, "AVIF": 41}
 _THOROUGH_WEBP_BYTES = 38
 _LIGHT_BYTES = 4  # of a sample
 _LIGHT_ROWS, _LIGHT_COPIES = 64, 3  # of the output, and of each of its samples
+_READ_ROWS = 32  # of the input: what is read at a time, and what alpha makes of it
 
 
 class NotGranted(Exception):
@@ -202,7 +203,8 @@ def _encoding_bytes(making: Making) -> int:
 
 def of_light(decoded: Size, target: Size, rows: int) -> int:
     """Resizing in linear light: `rows` of the input at a time, narrowed some rows of the output at a time."""
-    samples = rows * decoded.width + _LIGHT_ROWS * (decoded.width + _LIGHT_COPIES * target.width)
+    read = (rows + _READ_ROWS) * decoded.width
+    samples = read + _LIGHT_ROWS * (decoded.width + _LIGHT_COPIES * target.width)
     return PIXEL_BYTES * _LIGHT_BYTES * samples
 
 

@@ -50,7 +50,6 @@ async def served(
         await asyncio.sleep(0.02)
 
 
-@pytest.mark.xfail(strict=True, reason="403 about versions counts as an object store that is down")
 async def test_what_must_not_be_read_any_more_is_not_served(
     machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,7 +63,6 @@ async def test_what_must_not_be_read_any_more_is_not_served(
     await served(one, "/objects/a", lambda answer: answer.status_code != 200)
 
 
-@pytest.mark.xfail(strict=True, reason="one key that fails pauses the checks of all keys of its storage")
 @pytest.mark.parametrize("fault", [DENIED, FAILED], ids=["refused", "failing"])
 async def test_one_image_that_cannot_be_checked_hides_no_change_of_others(
     machines: Machines, fault: Fault, monkeypatch: pytest.MonkeyPatch

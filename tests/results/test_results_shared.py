@@ -9,7 +9,7 @@ from machines import eventually
 from structlog.testing import capture_logs
 
 from safelight.blob import Blob, MemoryBlob
-from safelight.errors import NotFound, StorageError
+from safelight.errors import NotFound, StorageError, StorageUnreachable, Timeout
 from safelight.results import circuit
 from safelight.results.circuit import Circuit, Unavailable
 from safelight.results.entry import Entry, Head, Read, checksum
@@ -272,3 +272,50 @@ async def test_an_answer_is_no_failure() -> None:
             with pytest.raises(NotFound):
                 await asked.call(failing(NotFound("there is none")), TIMEOUT_S)
     assert logs == []
+
+
+def about_many() -> Circuit:
+    return Circuit("them", (StorageUnreachable, Timeout, TimeoutError), needed=2)
+
+
+async def fail(asked: Circuit, about: str, error: Exception | None = None) -> None:
+    with pytest.raises(Unavailable):
+        await asked.call(failing(error or StorageUnreachable("down")), TIMEOUT_S, about)
+
+
+async def test_what_fails_again_and_again_holds_up_nothing_else() -> None:
+    asked = about_many()
+    for _ in range(5):
+        await fail(asked, "bad")
+    assert await asked.call(working, TIMEOUT_S, "good") == "done"
+    await fail(asked, "another")
+    assert await asked.call(working, TIMEOUT_S, "good") == "done"
+
+
+async def test_failures_that_say_nothing_about_others_lead_to_no_pause() -> None:
+    asked = about_many()
+    for about in ("a", "b", "c"):
+        await fail(asked, about, StorageError("the object store answered 400"))
+    assert await asked.call(working, TIMEOUT_S, "d") == "done"
+
+
+async def test_several_that_fail_lead_to_a_pause_and_as_many_attempts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(circuit, "PAUSE_S", 0.2)
+    asked = about_many()
+    with capture_logs() as logs:
+        await fail(asked, "a")
+        await fail(asked, "b")
+        assert asked.is_paused
+        await asyncio.sleep(0.25)
+        trying = [asyncio.create_task(asked.call(hanging, TIMEOUT_S, about)) for about in ("a", "b")]
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable):  # while those try
+            await asked.call(working, TIMEOUT_S, "c")
+        trying[0].cancel()
+        await asyncio.gather(trying[0], return_exceptions=True)
+        assert await asked.call(working, TIMEOUT_S, "c") == "done"
+        trying[1].cancel()
+        await asyncio.gather(trying[1], return_exceptions=True)
+    assert [line["event"] for line in logs] == ["result cache: cannot ask", "result cache: going on alone"]

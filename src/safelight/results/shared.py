@@ -18,7 +18,16 @@ from time import monotonic, time
 import msgspec
 import structlog
 
-from safelight.errors import BadRequest, Forbidden, SetupError, StorageError
+from safelight.errors import (
+    BadRequest,
+    Forbidden,
+    NoSuchBucket,
+    S3AccessDenied,
+    SetupError,
+    StorageError,
+    StorageUnreachable,
+    Timeout,
+)
 from safelight.results.circuit import PAUSE_S, Circuit, Unavailable
 from safelight.results.entry import Entry, Head, Read
 from safelight.results.epochs import ALL, Epochs, place_slot
@@ -29,6 +38,13 @@ from safelight.storage.flight import SingleFlight
 
 _MAX_KNOWN = 1 << 16
 _UNKNOWN = ""
+_KEYS_THAT_FAIL = 3
+"""One bad object must not keep the changes of others from being seen."""
+
+_OUTAGES = (StorageUnreachable, Timeout, TimeoutError)
+_REFUSALS = (Forbidden, BadRequest, SetupError, NoSuchBucket, S3AccessDenied)
+"""Answers that are no versions: what was kept must not outlive the right to read it."""
+
 _log = structlog.get_logger("safelight.results")
 
 
@@ -179,7 +195,7 @@ class _Asked:
 
     def __init__(self, origin: Origin) -> None:
         self._storage = origin.storage
-        self._circuit = Circuit(f"versions of {origin.name}")
+        self._circuit = Circuit(f"versions of {origin.name}", _OUTAGES, needed=_KEYS_THAT_FAIL)
 
     def slot(self, key: str) -> int:
         """Raises: _Foreign."""
@@ -189,10 +205,13 @@ class _Asked:
             raise _Foreign from error
 
     async def version(self, key: str) -> str | None:
-        """Raises: Unavailable."""
+        """As `Storage.version` has it; unknown, too, where it refuses to tell. Raises: Unavailable."""
+        return await self._circuit.call(lambda: self._told(key), ASK_S, key)
+
+    async def _told(self, key: str) -> str | None:
         try:
-            return await self._circuit.call(lambda: self._storage.version(key), ASK_S)
-        except (Forbidden, BadRequest, SetupError):
+            return await self._storage.version(key)
+        except _REFUSALS:
             return _UNKNOWN
 
 

@@ -1,9 +1,7 @@
-"""Answers that machines share, where a storage refuses one thing, or an object says what no machine writes.
-
-The marked tests tell faults that are known and not yet mended: whoever mends one takes its mark away.
-"""
+"""Answers that machines share, where a storage refuses one thing, or an object says what nobody writes."""
 
 import asyncio
+import re
 import struct
 import time
 from collections.abc import Callable
@@ -12,7 +10,7 @@ from zlib import crc32
 import httpx
 import msgspec
 import pytest
-from fault_proxy import Answer, Fault, Pass, SeenRequest
+from fault_proxy import Answer, Delay, Fault, Pass, SeenRequest
 from machines import RECHECK_S, Machines, seen, set_patience
 from results_site import Site
 
@@ -79,6 +77,52 @@ async def test_one_image_that_cannot_be_checked_hides_no_change_of_others(
     await served(one, "/objects/good", lambda answer: answer.content == NEW, before="/objects/bad")
 
 
+def slow_answers(request: SeenRequest) -> Fault:
+    """As large ones over a slow line are; marks come at once."""
+    return Delay(None) if request.method == "GET" and "/answers/" in request.target else Pass()
+
+
+def refused_answers(request: SeenRequest) -> Fault:
+    return DENIED if request.method == "GET" and "/answers/" in request.target else Pass()
+
+
+@pytest.mark.parametrize("fault", [slow_answers, refused_answers])
+async def test_answers_that_cannot_be_fetched_are_made_and_shared_and_purged(
+    machines: Machines, fault: Callable[[SeenRequest], Fault], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Marks are asked for all the same."""
+    set_patience(monkeypatch, HURRIED_S)
+    machines.store("a", OLD)
+    one, two = machines.start(2)
+    await seen(one, "/objects/a", OLD)
+    (name,) = await machines.settled(1)
+    former = machines.read_object(name)
+    machines.answers.fault = fault
+    answer = await two.get("/objects/a")
+    assert (answer.content, answer.headers["cache-status"]) == (OLD, "safelight; fwd=miss; stored")
+    await machines.replaced(name, former)
+    assert (await one.delete("/urls/a")).status_code == 200
+    await asyncio.sleep(RECHECK_S + 0.1)
+    assert await two.state("/objects/a") == "fwd=miss"
+
+
+async def test_slow_answers_do_not_keep_others_from_being_fetched(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_patience(monkeypatch, HURRIED_S)
+    (one,) = machines.start(1, "1h")
+    names: dict[str, str] = {}
+    for key in ("slow", "quick"):
+        machines.store(key, OLD)
+        await seen(one, f"/objects/{key}", OLD)
+        (names[key],) = {*await machines.settled(len(names) + 1)} - {*names.values()}
+    two = machines.another("1h")
+    machines.answers.fault = about(names["slow"], Delay(None))
+    assert await two.state("/objects/slow") == "fwd=miss"
+    answer = await two.get("/objects/quick")
+    assert answer.headers["cache-status"] == "safelight; hit; detail=SHARED"
+
+
 def with_head(content: bytes, change: Callable[[bytes], bytes]) -> bytes:
     """Another head with the right checksum before the same body."""
     magic, length, _ = _START.unpack_from(content)
@@ -101,10 +145,17 @@ UNHEARD_OF: dict[str, Callable[[bytes, str], bytes]] = {
     ),
     "a slot that there is not": lambda content, name: with_fields(content, name, slots=(1 << 40,)),
     "a slot beyond all numbers": lambda content, name: with_fields(content, name, slots=(1 << 62, 1 << 63)),
+    "a slot before the first": lambda content, name: with_fields(content, name, slots=(-1,)),
+    "a mark that there is not": lambda content, name: with_fields(content, name, marks=((1 << 40, ""),)),
+    "a time of change beyond all years": lambda content, name: with_fields(content, name, modified=1e18),
+    "a time of change before all years": lambda content, name: with_fields(content, name, modified=-1e18),
+    "kept at no time": lambda content, name: with_fields(content, name, kept_at=-1e300),
+    "kept at an endless time": lambda content, _: with_head(
+        content, lambda head: re.sub(rb'"kept_at":[^,]+', b'"kept_at":1e999', head)
+    ),
 }
 
 
-@pytest.mark.xfail(strict=True, reason="RecursionError, UnicodeDecodeError and slots out of range are a 500")
 @pytest.mark.parametrize("damage", UNHEARD_OF)
 async def test_an_object_that_no_machine_has_written_fails_no_request(
     machines: Machines, damage: str

@@ -12,6 +12,7 @@ from zlib import crc32
 import msgspec
 
 from safelight.blob import Blob, FileBlob, MemoryBlob
+from safelight.results.epochs import SLOTS
 
 IN_MEMORY_BYTES = 1 << 16
 """Bodies up to this size are read at once, and checked; larger ones stay in their file."""
@@ -22,6 +23,8 @@ _MAGIC = b"SLR1"
 _START = struct.Struct("<4sII")
 _HEAD_MAX_BYTES = 1 << 16
 _READ_AT_ONCE = IN_MEMORY_BYTES + (1 << 12)
+_FIRST_S, _END_S = -62_135_596_800, 253_402_300_800
+"""Unix times of the years 1 to 9999: what `Last-Modified` can say."""
 
 
 class Damaged(Exception):
@@ -131,8 +134,12 @@ def _head(content: bytes, name: str) -> tuple[Head, int]:
         raise Damaged("the head is not as it was written")
     try:
         head = _decoder.decode(octets)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(f"the head is another one: {error}") from error
     if head.name != name:
         raise Damaged("the file was written under another name")
+    if not all(0 <= slot < SLOTS for slot in (*head.slots, *(slot for slot, _ in head.marks or ()))):
+        raise Damaged("the head names a slot that there is not")
+    if not all(_FIRST_S <= at < _END_S for at in (head.kept_at, head.modified or 0)):
+        raise Damaged("the head says a time that no calendar has")
     return head, _START.size + length

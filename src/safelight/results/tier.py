@@ -25,6 +25,9 @@ MAX_BYTES = 32 << 20
 ASK_S = 2.0
 """Longest that a request waits for an object or a mark."""
 
+_ANSWERS_THAT_FAIL = 3
+"""So many one after the other, and no more are fetched for a while: each would hold up its request."""
+
 _PUT_S = 60.0
 _PUTS_AT_ONCE = 4
 _MAX_WAITING = 256
@@ -40,20 +43,23 @@ class Tier:
     def __init__(self, storage: Storage, name: str) -> None:
         self.name = name
         self._storage = storage
-        self._asking = Circuit(name)
+        self._asking = Circuit(f"{name}purged/")
+        self._fetching = Circuit(f"{name}answers/", needed=_ANSWERS_THAT_FAIL)
         self._putting = Circuit(f"{name}, for writing")
         self._turns = asyncio.Semaphore(_PUTS_AT_ONCE)
         self._puts: set[asyncio.Task[None]] = set()
 
     async def entry(self, name: str) -> Entry | None:
-        """The answer under `name`, whether it holds or not; None also for what is damaged or foreign.
+        """The answer under `name`, whether it holds or not; None also for what is damaged, foreign or slow.
 
-        Raises: Unavailable.
+        One that is slow says nothing about others, and none says anything about marks.
         """
+        if self._asking.is_paused:
+            return None
         try:
-            stored = await self._asking.call(lambda: self._storage.get(_key(name), MAX_BYTES), ASK_S)
+            stored = await self._fetching.call(lambda: self._storage.get(_key(name), MAX_BYTES), ASK_S, name)
             return unpacked(stored.data, name)
-        except NotFound:
+        except (NotFound, Unavailable):
             return None
         except (Damaged, MemoryLimitExceeded, OSError) as error:
             _log.warning(

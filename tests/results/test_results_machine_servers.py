@@ -15,8 +15,12 @@ from fault_proxy import Delay, Fault, FaultProxy, Pass, SeenRequest
 from s3_servers import S3Server
 from serving import ROOT, Server, Servers
 
+from safelight.results.epochs import url_slot
+from safelight.results.shelf import Shelf
+
 PHOTO = (ROOT / "tests" / "data" / "coffee.jpg").read_bytes()
 WAIT_S = 60
+SLACK_S = 15
 SHARED = "safelight; hit; detail=SHARED"
 WORKERS = ("--workers", "1", "--http-workers", "2")
 ONE_WORKER = ("--workers", "1", "--http-workers", "1")
@@ -77,6 +81,10 @@ class Fleet:
     def answers(self) -> list[str]:
         """The keys of the shared answers."""
         return [key for key in self.seaweed.keys(self.bucket) if key.startswith("kept/answers/")]
+
+    def shelf(self) -> Shelf:
+        """A cache of the machine that purges."""
+        return Shelf(self._directory / "cache", None)
 
     def purge(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """By the command, on a machine where no server has ever run."""
@@ -182,12 +190,18 @@ def test_the_command_purges_all_machines(fleet: Fleet, what: str) -> None:
 
 
 def test_the_command_says_that_it_could_not_purge(fleet: Fleet) -> None:
+    epochs = fleet.shelf().epochs
+    before = epochs.now()
     with fleet.proxy.refusing():
+        began = time.monotonic()
         done = fleet.purge("--url", "/thumbnails/a")
+    assert time.monotonic() - began < 15 + SLACK_S
     assert done.returncode == 1
+    assert "dropped on this machine, but other machines may not know: " in done.stderr
     assert "cannot be reached" in done.stderr
     assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+    assert done.stdout == "cache: purged\n"
+    assert not epochs.unchanged((url_slot("/thumbnails/a"),), before)
 
 
 def children(pid: int) -> list[int]:

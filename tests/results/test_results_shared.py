@@ -10,14 +10,14 @@ from structlog.testing import capture_logs
 
 from safelight.blob import Blob, MemoryBlob
 from safelight.errors import NotFound, StorageError, StorageUnreachable, Timeout
-from safelight.results import circuit
+from safelight.results import circuit, tier
 from safelight.results.circuit import Circuit, Unavailable
 from safelight.results.entry import Entry, Head, Read, checksum
 from safelight.results.epochs import ALL, place_slot, url_slot
 from safelight.results.reading import Origin, Reading
 from safelight.results.shared import Shared
 from safelight.results.shelf import Shelf, name_of
-from safelight.results.tier import MAX_BYTES, Tier
+from safelight.results.tier import MAX_BYTES, Tier, purge_all
 from safelight.storage.base import Stored
 from safelight.storage.file import FileStorage
 from safelight.url import Url
@@ -195,6 +195,30 @@ async def test_an_unpurged_url_of_an_equal_answer_may_use_it(setting: Setting) -
     reading = Reading(setting.shelf.epochs, other)
     assert await setting.shared.find(NAME, reading, (other,), lambda _: True) is None
     assert await setting.find(setting.reading()) is not None
+
+
+class Hanging(Gated):
+    """A storage that takes nothing."""
+
+    async def put(self, key: str, data: Blob, content_type: str | None = None) -> Callable[[], Url]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_a_purge_tells_everybody_who_can_be_told(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tier, "PURGE_S", 0.1)
+    (tmp_path / "no-directory").write_text("x")
+    broken = Tier(FileStorage(tmp_path / "no-directory"), "broken/")
+    hanging = Tier(Hanging(FileStorage(tmp_path)), "hanging/")
+    with pytest.raises(StorageUnreachable) as raised:
+        await purge_all([broken, hanging, setting.tier], [URL, ALL])
+    said = raised.value.message
+    assert said.startswith("dropped on this machine, but other machines may not know: ")
+    assert said.endswith("; 'hanging/' cannot be reached within 0 seconds")
+    for slot in (URL, ALL):
+        assert await setting.tier.mark(slot) != ""
 
 
 class TooMuch(Blob):

@@ -85,13 +85,11 @@ def purge_command(
 
     declared = _loaded(config, data, lenient=lenient)
     slots = [*_slots(declared, urls, sources, tags)]
-    for name in asyncio.run(_purge_shared(declared, [*slots, ALL] if everything else slots)):
-        click.echo(f"{name}: purged")
-    for root, shelf in _shelves(declared):
-        for slot in slots:
-            shelf.epochs.mark(slot)
-        removed = f"{shelf.clear()} answers removed" if everything else "purged"
-        click.echo(f"{root}: {removed}")
+    try:
+        for name in asyncio.run(_purge_shared(declared, [*slots, ALL] if everything else slots)):
+            click.echo(f"{name}: purged")
+    finally:
+        _purge_here(declared, slots, everything=everything)
 
 
 def _loaded(file: Path, data: Path | None, *, lenient: bool) -> "Config":
@@ -118,11 +116,21 @@ def _shelves(config: "Config") -> "Iterator[tuple[str, Shelf]]":
             yield root, Shelf(Path(root), max_bytes)
 
 
+def _purge_here(config: "Config", slots: list[int], *, everything: bool) -> None:
+    """Raises: StorageError."""
+    for root, shelf in _shelves(config):
+        for slot in slots:
+            shelf.epochs.mark(slot)
+        removed = f"{shelf.clear()} answers removed" if everything else "purged"
+        click.echo(f"{root}: {removed}")
+
+
 async def _purge_shared(config: "Config", slots: list[int]) -> list[str]:
     """Drop what machines share; the names of where. Before this machine's: see `Mark.make`.
 
-    Raises: StorageError, Busy, Timeout.
+    Raises: StorageUnreachable.
     """
+    from safelight.results.tier import purge_all
     from safelight.statements.clients import S3
     from safelight.statements.result_caches import tiers
     from safelight.storage.s3.bucket import Client
@@ -130,9 +138,7 @@ async def _purge_shared(config: "Config", slots: list[int]) -> list[str]:
     clients = {client.client_name: Client(client.account()) for client in config.of(S3)}
     try:
         shared = tiers(config, clients).values()
-        for tier in shared:
-            for slot in slots:
-                await tier.purge(slot)
+        await purge_all(shared, slots)
         return [tier.name for tier in shared]
     finally:
         for client in clients.values():

@@ -8,13 +8,19 @@ without its mark, an answer that was dropped would hold again.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextvars import Context
 
 import structlog
 
 from safelight.blob import Blob, MemoryBlob
-from safelight.errors import MemoryLimitExceeded, NotFound, StorageError
+from safelight.errors import (
+    MemoryLimitExceeded,
+    NotFound,
+    SafelightError,
+    StorageError,
+    StorageUnreachable,
+)
 from safelight.results.circuit import Circuit, Unavailable
 from safelight.results.entry import Damaged, Entry, unpacked
 from safelight.storage.base import Storage
@@ -25,6 +31,12 @@ MAX_BYTES = 32 << 20
 ASK_S = 2.0
 """Longest that a request waits for an object or a mark."""
 
+PURGE_S = 10.0
+"""Longest that writing a mark may take: who purges waits for it."""
+
+ANSWERS, MARKS = "answers/", "purged/"
+"""How the keys of objects begin."""
+
 _ANSWERS_THAT_FAIL = 3
 """So many one after the other, and no more are fetched for a while: each would hold up its request."""
 
@@ -33,6 +45,7 @@ _PUTS_AT_ONCE = 4
 _MAX_WAITING = 256
 """Puts under way, or waiting for their turn, of one process; more answers than that are not shared."""
 
+_ONLY_HERE = "dropped on this machine, but other machines may not know"
 _TYPE = "application/octet-stream"
 _log = structlog.get_logger("safelight.results")
 
@@ -43,8 +56,8 @@ class Tier:
     def __init__(self, storage: Storage, name: str) -> None:
         self.name = name
         self._storage = storage
-        self._asking = Circuit(f"{name}purged/")
-        self._fetching = Circuit(f"{name}answers/", needed=_ANSWERS_THAT_FAIL)
+        self._asking = Circuit(f"{name}{MARKS}")
+        self._fetching = Circuit(f"{name}{ANSWERS}", needed=_ANSWERS_THAT_FAIL)
         self._putting = Circuit(f"{name}, for writing")
         self._turns = asyncio.Semaphore(_PUTS_AT_ONCE)
         self._puts: set[asyncio.Task[None]] = set()
@@ -75,8 +88,17 @@ class Tier:
         return await self._asking.call(lambda: self._mark(slot), ASK_S)
 
     async def purge(self, slot: int) -> None:
-        """Make invalid, for all machines, what depends on `slot`. Raises: StorageError, Busy, Timeout."""
-        await self._storage.put(_mark_key(slot), MemoryBlob(secrets.token_hex(16).encode()), "text/plain")
+        """Make invalid, for all machines, what depends on `slot`; within `PURGE_S` seconds.
+
+        Raises: StorageError, Busy, Timeout.
+        """
+        mark = MemoryBlob(secrets.token_hex(16).encode())
+        try:
+            async with asyncio.timeout(PURGE_S):
+                await self._storage.put(_mark_key(slot), mark, "text/plain")
+        except TimeoutError as error:
+            message = f"'{self.name}' cannot be reached within {PURGE_S:.0f} seconds"
+            raise StorageUnreachable(message) from error
 
     def offer(self, name: str, content: Callable[[], Blob | None]) -> None:
         """Put, behind the requests, what `content` returns when its turn comes."""
@@ -124,9 +146,32 @@ class Marks:
         self.known.update(zip(missing, found, strict=True))
 
 
+async def purge_all(tiers: Iterable[Tier], slots: Collection[int]) -> None:
+    """Make invalid, for all machines, what depends on `slots`. All of `tiers` are tried, at the same time.
+
+    Raises: StorageUnreachable saying that other machines may not know.
+    """
+    outcomes = await asyncio.gather(*(_purge(tier, slots) for tier in tiers), return_exceptions=True)
+    failures = [outcome for outcome in outcomes if outcome is not None]
+    if not failures:
+        return
+    expected = [failure for failure in failures if isinstance(failure, SafelightError)]
+    if len(expected) < len(failures):
+        raise next(failure for failure in failures if failure not in expected)
+    message = f"{_ONLY_HERE}: {'; '.join(failure.message for failure in expected)}"
+    detail = "; ".join(failure.detail for failure in expected if failure.detail)
+    raise StorageUnreachable(message, detail=detail or None) from expected[0]
+
+
+async def _purge(tier: Tier, slots: Collection[int]) -> None:
+    """Given up at the first failure, or it would take as long again for each slot."""
+    for slot in slots:
+        await tier.purge(slot)
+
+
 def _key(name: str) -> str:
-    return f"answers/{name}"
+    return f"{ANSWERS}{name}"
 
 
 def _mark_key(slot: int) -> str:
-    return f"purged/{slot}"
+    return f"{MARKS}{slot}"

@@ -8,7 +8,7 @@ from safelight.config.kind import PathName, Root
 from safelight.config.spec import attribute
 from safelight.model import Change, RequestState, Resources, Store
 from safelight.results.epochs import Epochs, place_slot, tag_slot, url_slot
-from safelight.results.tier import Tier
+from safelight.results.tier import Tier, purge_all
 from safelight.statements.bucket import NotConfigured
 from safelight.statements.condition import VariableConditional, store_when
 from safelight.statements.paths import render_path
@@ -129,11 +129,10 @@ class Mark:
     async def make(self) -> None:
         """First for all machines: what this one fetches from there after its own mark must show theirs.
 
-        Raises: StorageError, Busy, Timeout; answers of this machine are dropped nevertheless.
+        Raises: StorageUnreachable; answers of this machine are dropped nevertheless.
         """
         try:
-            for tier in self._tiers:
-                await tier.purge(self._mark_slot)
+            await purge_all(self._tiers, [self._mark_slot])
         finally:
             for epochs in self._epochs:
                 epochs.mark(self._mark_slot)

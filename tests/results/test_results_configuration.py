@@ -72,6 +72,18 @@ REFUSED = {
         ACCOUNT + endpoint('cache root="c" s3="x"\noutput_ok'),
         "expected 'prefix', 's3' and 'recheck' attributes to be set only with 'bucket'",
     ),
+    "a bucket without a name": (
+        ACCOUNT + endpoint('cache root="c" bucket=""\noutput_ok'),
+        "expected 'bucket' attribute value to be the name of a bucket, without '/'",
+    ),
+    "a bucket with a path": (
+        ACCOUNT + endpoint('cache root="c" bucket="b/c"\noutput_ok'),
+        "expected 'bucket' attribute value to be the name of a bucket, without '/'",
+    ),
+    "a prefix that runs into what follows": (
+        ACCOUNT + endpoint('cache root="c" bucket="b" prefix="kept"\noutput_ok'),
+        "expected 'prefix' attribute value to end in '/'",
+    ),
     "a recheck of nothing": (
         endpoint('cache root="c" recheck="5s"\noutput_ok'),
         "expected 'prefix', 's3' and 'recheck' attributes to be set only with 'bucket'",
@@ -147,6 +159,63 @@ ACCEPTED = {
 @pytest.mark.parametrize("text", ACCEPTED.values(), ids=ACCEPTED)
 def test_what_can_work_is_accepted(text: str) -> None:
     load_config(text, "api.sdl")
+
+
+TWO_ACCOUNTS = """
+s3 key="k" secret="s" endpoint="127.0.0.1:9"
+s3 "same" key="other" secret="other" endpoint="http://127.0.0.1:9/"
+s3 "elsewhere" key="k" secret="s" endpoint="127.0.0.1:10"
+"""
+
+
+def sharing(statement: str, prefix: str = "kept/") -> str:
+    """A cache that shares answers in bucket `b`, beside an endpoint with `statement` in it."""
+    return f"""{TWO_ACCOUNTS}
+path "p" "#{{path}}"
+get "x" {{ cache root="c" bucket="b" prefix="{prefix}"; output_ok; }}
+put "y" {{ {statement}; }}
+"""
+
+
+EXPOSED = {
+    "a store into all of the bucket": ('store_s3 "input" bucket="b" path="p"', "kept/"),
+    "a deletion": ('delete_s3 bucket="b" path="p"', "kept/"),
+    "a source": ('source_s3 "a" bucket="b" path="p"', "kept/"),
+    "a source among others": (
+        'source_failover { source_file "a" root="i" path="p"; source_s3 "a" bucket="b" path="p"; }',
+        "kept/",
+    ),
+    "the same prefix": ('delete_s3 bucket="b" path="p" prefix="kept/"', "kept/"),
+    "a shorter prefix": ('delete_s3 bucket="b" path="p" prefix="ke"', "kept/"),
+    "the beginning of answers": ('delete_s3 bucket="b" path="p" prefix="kept/answ"', "kept/"),
+    "some answers": ('delete_s3 bucket="b" path="p" prefix="kept/answers/0"', "kept/"),
+    "the marks": ('delete_s3 bucket="b" path="p" prefix="purged/"', ""),
+    "a prefix that only seems to be another": ('delete_s3 bucket="b" path="p" prefix="./kept/"', "kept/"),
+    "another account of the same store": ('delete_s3 bucket="b" path="p" s3="same"', "kept/"),
+}
+
+
+@pytest.mark.parametrize(("statement", "prefix"), EXPOSED.values(), ids=EXPOSED)
+def test_requests_that_could_reach_shared_answers_are_refused(statement: str, prefix: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_config(sharing(statement, prefix), "api.sdl")
+    (line,) = [line for line in refused.value.message.splitlines() if "can reach" in line]
+    assert line.startswith("api.sdl:7:")
+    assert "give them a bucket of their own, or prefixes that do not begin with each other" in line
+
+
+HARMLESS = {
+    "another bucket": ('delete_s3 bucket="bb" path="p"', "kept/"),
+    "another store": ('delete_s3 bucket="b" path="p" s3="elsewhere"', "kept/"),
+    "another prefix": ('delete_s3 bucket="b" path="p" prefix="images/"', "kept/"),
+    "a prefix beside theirs": ('delete_s3 bucket="b" path="p" prefix="kept/images/"', "kept/"),
+    "a purge": ('purge_cache bucket="b" path="p"', "kept/"),
+}
+
+
+@pytest.mark.parametrize(("statement", "prefix"), HARMLESS.values(), ids=HARMLESS)
+def test_requests_that_cannot_reach_shared_answers_are_accepted(statement: str, prefix: str) -> None:
+    load_config(sharing(statement, prefix), "api.sdl")
 
 
 def test_every_generated_variable_is_known_to_be_predictable_or_refused() -> None:

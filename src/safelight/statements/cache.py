@@ -85,6 +85,10 @@ class CacheStatement(Statement):
     def check(self) -> Iterator[str]:
         if self.bucket is None and (self.prefix or self.s3 or self.recheck is not None):
             yield "expected 'prefix', 's3' and 'recheck' attributes to be set only with 'bucket'"
+        if self.bucket is not None and (not self.bucket or "/" in self.bucket):
+            yield "expected 'bucket' attribute value to be the name of a bucket, without '/'"
+        if self.prefix and not self.prefix.endswith("/"):
+            yield "expected 'prefix' attribute value to end in '/'"
         try:
             object_key(self.prefix, name_of(()), keeps_dots=False)
         except SafelightError as error:

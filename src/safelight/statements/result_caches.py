@@ -1,18 +1,18 @@
 """The result caches that a configuration asks for: one for each directory, whoever uses it."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from safelight.config.declaring import suggestion
 from safelight.config.load import Config
 from safelight.config.problem import Problem
 from safelight.config.spec import Statement
-from safelight.errors import ConfigError, StorageError
+from safelight.errors import ConfigError, SafelightError, StorageError
 from safelight.model import TierPlace
 from safelight.results.shelf import Shelf
-from safelight.results.tier import Tier
-from safelight.statements.bucket import CachedObject
+from safelight.results.tier import ANSWERS, MARKS, Tier
+from safelight.statements.bucket import CachedObject, InBucket
 from safelight.statements.cache import CacheStatement
 from safelight.statements.clients import S3
 from safelight.statements.endpoint import EndpointStatement, endpoints_of
@@ -60,12 +60,13 @@ def inspect_result_caches(config: Config, paths: Mapping[str, Template]) -> Iter
     taken = {
         str(part.cache_root) for part in _parts(config) if isinstance(part, CachedObject) and part.cache_root
     }
-    accounts = {client.client_name for client in config.of(S3)}
+    accounts = {client.client_name: Client(client.account()) for client in config.of(S3)}
     for endpoint, cache in _users(config):
         complaints = (
             *_misuse(endpoint, paths),
             *_unusable(cache.root, taken),
             *_unshareable(endpoint, cache, accounts),
+            *_exposed(cache, _parts(config), accounts),
         )
         for complaint in complaints:
             yield Problem(cache.tag.position, f"'cache': {complaint}")
@@ -141,6 +142,35 @@ def _unshareable(
     names = cache.tags.names if cache.tags is not None else ()
     for name in about_images(names, Matchers(endpoint.matchers).names):
         yield f"tags of shared answers cannot be made of variable '{name}': it is known too late"
+
+
+def _exposed(
+    cache: CacheStatement, parts: Iterable[Statement], accounts: Mapping[str, Client]
+) -> Iterator[str]:
+    """Requests must not read, write or remove what machines share."""
+    if cache.bucket is None:
+        return
+    bucket, prefix = cache.bucket, cache.prefix
+    ours = [_beginning(accounts, cache.s3, bucket, prefix + kind) for kind in (ANSWERS, MARKS)]
+    for part in parts:
+        if not isinstance(part, InBucket):
+            continue
+        theirs = _beginning(accounts, part.s3, part.bucket, part.prefix)
+        if any(theirs and own and (own.startswith(theirs) or theirs.startswith(own)) for own in ours):
+            yield (
+                f"'{part.tag.name}' at {part.tag.position} can reach the answers that are shared in bucket "
+                f"'{bucket}': give them a bucket of their own, or prefixes that do not begin with each other "
+                f"('{prefix}{ANSWERS}', '{prefix}{MARKS}' and '{part.prefix}')"
+            )
+
+
+def _beginning(accounts: Mapping[str, Client], account: str, bucket: str, prefix: str) -> str | None:
+    """How the places of all objects below `prefix` begin; None where there can be none."""
+    client = accounts.get(account)
+    try:
+        return None if client is None else client.bucket(bucket, prefix=prefix).place("x").removesuffix("x")
+    except SafelightError:
+        return None
 
 
 def _unusable(root: str, taken: set[str]) -> Iterator[str]:

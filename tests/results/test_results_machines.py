@@ -330,6 +330,23 @@ async def test_a_computation_that_a_change_elsewhere_has_overtaken_serves_nobody
     assert answer.content == (NEW if change == "store" else OLD)
 
 
+async def test_who_asks_after_recheck_does_not_join_what_began_before(machines: Machines) -> None:
+    """It waits for that, and then sees that it is old."""
+    machines.store("a", OLD)
+    (one,) = machines.start(1)
+    slow = Slow(one)
+    waiting = asyncio.create_task(slow.asked())
+    await asyncio.wait_for(slow.has_read.wait(), 30)
+    machines.store("a", NEW)
+    await asyncio.sleep(RECHECK_S + 0.1)
+    later = [asyncio.create_task(one.get("/objects/a")) for _ in range(5)]
+    await asyncio.sleep(0.2)  # until they wait; should they be later, they see what is new all the same
+    slow.may_answer.set()
+    assert (await waiting).body.read() == OLD
+    assert {answer.content for answer in await asyncio.gather(*later)} == {NEW}
+    assert machines.fetched("a") == 2
+
+
 async def test_what_a_check_has_found_is_known_to_all_processes_of_a_machine(machines: Machines) -> None:
     """The second process would trust its answer for an hour."""
     machines.store("a", OLD)

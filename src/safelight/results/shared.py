@@ -74,6 +74,10 @@ class Shared:
         """Trust the answer: at `since_s`, by `time.monotonic`, it was found to hold, or not yet made."""
         self._trusted.add(head, url, since_s + self._recheck_s)
 
+    def is_late(self, reading: Reading) -> bool:
+        """Whether what it has read may have been changed long enough ago that this must be seen."""
+        return monotonic() - reading.began_s > self._recheck_s
+
     async def holds(self, entry: Entry, url: int) -> bool:
         """Whether an answer of this machine holds; that it does, where nobody can tell."""
         head = entry.head

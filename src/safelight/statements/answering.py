@@ -127,7 +127,8 @@ class KeptAnswers:
     async def _new(self, key: Key, url: int, state: RequestState, compute: Compute, why: str) -> Answer:
         """What is made now, or by somebody who has begun already."""
         reading = self._readings.get(key)
-        if reading is not None and not reading.is_current():
+        if reading is not None and self._is_overtaken(reading):
+            del self._readings[key]
             self._flights.leave(key)  # a change came in between; who asks after it must see it
         try:
             made = await self._flights.join(key, partial(self._fly, key, url, state, compute))
@@ -141,6 +142,11 @@ class KeptAnswers:
         self._note("miss", "total_result_cache_misses")
         shown = "; collapsed" if made.by is not state else "; stored" if made.is_kept else ""
         return forwarded(made.answer, f"{why}{shown}")
+
+    def _is_overtaken(self, reading: Reading) -> bool:
+        """Whether something has changed since, or may have where nobody tells this machine."""
+        is_late = self._shared is not None and self._shared.is_late(reading)
+        return is_late or not reading.is_current()
 
     async def _fly(self, key: Key, url: int, state: RequestState, compute: Compute) -> "_Made":
         async with self._shelf.flights.alone(name_of(key), wait=True):

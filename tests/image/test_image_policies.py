@@ -63,13 +63,28 @@ def test_more_is_never_less_and_the_ends_are_the_ends(name: str, size: Size) -> 
     assert (found[0], found[100]) == (0, 100)
 
 
+def test_better_encoders_need_less() -> None:
+    """`best` looks 2.6 to 3.0 points better than the table says, as WebP and AVIF."""
+    assert [equal_quality(80, name, MIDDLE, 2) for name in ("WEBP", "AVIF", "JPEG")] == [83, 66, 80]
+    assert [equal_quality(quality, "WEBP", MIDDLE, 2) for quality in (0, 1, 100)] == [0, 1, 100]
+
+
 def test_webp_needs_more_the_larger_it_is() -> None:
     found = [equal_quality(80, "WEBP", Size(side, side // 2)) for side in (384, 385, 768, 769)]
     assert found == [84, 85, 85, 86]
 
 
-@pytest.mark.parametrize("speed", ["fast", "balanced", "best"])
-@pytest.mark.parametrize(("name", "same"), [("webp", 84), ("avif", 68)])
+@pytest.mark.parametrize(
+    ("speed", "name", "same"),
+    [
+        ("fast", "webp", 84),
+        ("fast", "avif", 68),
+        ("balanced", "webp", 84),
+        ("balanced", "avif", 68),
+        ("best", "webp", 82),
+        ("best", "avif", 67),
+    ],
+)
 def test_a_quality_means_that_of_a_jpeg_unless_the_format_has_its_own(
     speed: str, name: str, same: int
 ) -> None:

@@ -32,14 +32,17 @@ _WEBP_SMALL, _WEBP_MIDDLE, _WEBP_LARGE = 1, 2, 3
 _MOST = 100
 
 
-def equal_quality(jpeg_quality: int, format_name: str, size: Size) -> int:
-    """Quality that gives a picture of `size` in this format the looks of such a JPEG; both are 0..100."""
+def equal_quality(jpeg_quality: int, format_name: str, size: Size, credit: int = 0) -> int:
+    """Quality that gives a picture of `size` in this format the looks of such a JPEG; both are 0..100.
+
+    `credit`: steps by which the encoder looks better than the one that was measured here.
+    """
     column = _COLUMNS.get(format_name)
     if column is None:
         return jpeg_quality
     quality = _between(jpeg_quality, column)
-    if format_name == "WEBP" and 0 < jpeg_quality < _MOST:
-        quality += _webp_offset(size)
+    if 0 < jpeg_quality < _MOST:
+        quality += (_webp_offset(size) if format_name == "WEBP" else 0) - credit
     return min(max(round(quality), 0), _MOST)
 
 

@@ -63,12 +63,15 @@ class Encoding:
     is_equal: bool = False
     interlaced_from: float = inf
     looks_up_to: float = 0
+    credit: int = 0
     deadline_s: float = inf
 
     def quality_at(self, size: Size) -> int:
         """The encoder's number for a picture of `size`."""
         quality = self.quality or 0
-        return equal_quality(quality, self.format.name, size) if self.is_equal else quality
+        if not self.is_equal:
+            return quality
+        return equal_quality(quality, self.format.name, size, self.credit)
 
     def is_fine(self, size: Size) -> bool:
         """It takes more memory to write: perhaps with full chroma, or a JPEG in several passes."""
@@ -140,6 +143,7 @@ def parse_encoding(
         is_equal,
         encoders.interlaced_from,
         encoders.looks_up_to,
+        encoders.credit.get(format_.name, 0),
         inf if policy.is_reference else settings.deadline_s,
     )
 

@@ -158,9 +158,10 @@ class KeptAnswers:
     async def _kept(self, key: Key, url: int, now: float) -> Entry | None:
         """What this machine has kept and nobody has changed, however old."""
         entry = self._shelf.get(key, url, now - self._freshness.max_age_s)
-        if entry is None or self._shared is None or await self._shared.holds(entry, url):
+        if entry is None or self._shared is None:
             return entry
-        return None
+        holds = await self._shared.holds(entry, url)
+        return entry if holds and self._shelf.is_valid(entry, url) else None  # it may have changed meanwhile
 
     async def _fresh(self, key: Key, url: int) -> Entry | None:
         """What another process has kept in the meantime."""

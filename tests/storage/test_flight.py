@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from safelight.storage.flight import SingleFlight
+from safelight.storage.flight import SharedCall, SingleFlight
 
 
 class Work:
@@ -30,9 +30,17 @@ class Work:
 
 
 Flights = SingleFlight[str, str]
+Calls = SharedCall[str, str]
 
 
-async def begun(flights: Flights, work: Work, count: int, key: str = "key") -> "list[asyncio.Task[str]]":
+@pytest.fixture(params=[Flights, Calls])
+def flights(request: pytest.FixtureRequest) -> Flights | Calls:
+    return request.param()
+
+
+async def begun(
+    flights: Flights | Calls, work: Work, count: int, key: str = "key"
+) -> "list[asyncio.Task[str]]":
     tasks = [asyncio.create_task(flights.join(key, work)) for _ in range(count)]
     await settled()
     return tasks
@@ -44,30 +52,30 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def test_callers_at_the_same_time_share_one_result() -> None:
-    flights, work = Flights(), Work()
+async def test_callers_at_the_same_time_share_one_result(flights: Flights | Calls) -> None:
+    work = Work()
     tasks = await begun(flights, work, 20)
     work.may_end.set()
     assert await asyncio.gather(*tasks) == ["result 1"] * 20
     assert work.begun == 1
 
 
-async def test_different_keys_share_nothing() -> None:
-    flights, work = Flights(), Work()
+async def test_different_keys_share_nothing(flights: Flights | Calls) -> None:
+    work = Work()
     tasks = [*await begun(flights, work, 2, "a"), *await begun(flights, work, 2, "b")]
     work.may_end.set()
     assert await asyncio.gather(*tasks) == ["result 1", "result 1", "result 2", "result 2"]
 
 
-async def test_a_result_is_not_kept() -> None:
-    flights, work = Flights(), Work()
+async def test_a_result_is_not_kept(flights: Flights | Calls) -> None:
+    work = Work()
     work.may_end.set()
     assert await flights.join("key", work) == "result 1"
     assert await flights.join("key", work) == "result 2"
 
 
-async def test_a_failure_reaches_all_and_is_not_kept() -> None:
-    flights, work = Flights(), Work()
+async def test_a_failure_reaches_all_and_is_not_kept(flights: Flights | Calls) -> None:
+    work = Work()
     tasks = await begun(flights, work, 3)
     work.failure = ValueError("broken")
     work.may_end.set()
@@ -114,8 +122,8 @@ async def test_who_comes_while_work_is_being_stopped_begins_anew() -> None:
     assert first.cancelled()
 
 
-async def test_nobody_joins_what_was_left() -> None:
-    flights, work = Flights(), Work()
+async def test_nobody_joins_what_was_left(flights: Flights | Calls) -> None:
+    work = Work()
     before = await begun(flights, work, 2)
     flights.leave("key")
     after = await begun(flights, work, 2)
@@ -137,5 +145,42 @@ async def test_the_end_of_what_was_left_does_not_end_what_came_after() -> None:
     assert await asyncio.gather(*after, *joined) == ["result 2"] * 2
 
 
-async def test_leaving_nothing() -> None:
-    Flights().leave("key")
+async def test_leaving_nothing(flights: Flights | Calls) -> None:
+    flights.leave("key")
+
+
+@pytest.mark.parametrize(("leaving", "times"), [(0, 2), (1, 1), (2, 1)])
+async def test_when_who_makes_a_call_leaves_the_next_one_begins_anew(leaving: int, times: int) -> None:
+    calls, work = Calls(), Work()
+    tasks = await begun(calls, work, 3)
+    left = tasks.pop(leaving)
+    left.cancel()
+    await settled()
+    assert left.cancelled()
+    assert (work.begun, work.stopped) == (times, times - 1)
+    work.may_end.set()
+    assert await asyncio.gather(*tasks) == [f"result {times}"] * 2
+
+
+async def test_a_call_that_nobody_waits_for_is_stopped() -> None:
+    calls, work = Calls(), Work()
+    tasks = await begun(calls, work, 3)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await settled()
+    assert work.begun == work.stopped
+    work.may_end.set()
+    assert await calls.join("key", work) == f"result {work.begun}"
+
+
+async def test_the_end_of_a_call_that_was_left_does_not_end_what_came_after() -> None:
+    calls, work = Calls(), Work()
+    before = await begun(calls, work, 1)
+    calls.leave("key")
+    after = await begun(calls, work, 1)
+    before[0].cancel()
+    joined = await begun(calls, work, 1)
+    assert (work.begun, work.stopped) == (2, 1)
+    work.may_end.set()
+    assert await asyncio.gather(*after, *joined) == ["result 2"] * 2

@@ -72,7 +72,7 @@ async def test_who_leaves_harms_nobody(
     left.cancel()
     assert await asyncio.gather(*tasks) == [DATA] * 2
     assert left.cancelled()
-    assert len(proxy.requests) == 1
+    assert len(proxy.requests) == (2 if leaving == 0 else 1), "who goes on after the first begins anew"
 
 
 async def begin_to_answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

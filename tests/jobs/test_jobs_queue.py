@@ -583,6 +583,24 @@ async def test_a_cut_file(tmp_path: Path) -> None:
         await SqliteQueue.open(path)
 
 
+async def test_a_queue_that_somebody_else_makes_meanwhile_is_not_taken_for_another_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two servers that start at once look at a file while the other one fills it."""
+    path, look = tmp_path / "jobs.db", schema._stamp
+
+    def look_too_early(connection: sqlite3.Connection) -> tuple[int, int]:
+        found = look(connection)
+        monkeypatch.setattr(schema, "_stamp", look)
+        schema.prepare(path)
+        return found
+
+    monkeypatch.setattr(schema, "_stamp", look_too_early)
+    queue = await SqliteQueue.open(path)
+    assert len(await queue.submit([order("1")])) == 1
+    await queue.close()
+
+
 @pytest.mark.parametrize(
     ("statements", "complaint"),
     [

@@ -218,8 +218,10 @@ def _make_file(path: Path) -> None:
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
-    application, version = _stamp(connection)
-    if not application and not version and not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+    with _transaction(connection, "DEFERRED"):  # as it was at one moment: another process may be making it
+        application, version = _stamp(connection)
+        is_empty = connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
+    if is_empty and not application and not version:
         return
     if application != APPLICATION_ID:
         raise StorageError("the file of the job queue is another program's database", detail=str(path))
@@ -239,7 +241,7 @@ def _stamp(connection: sqlite3.Connection) -> tuple[int, int]:
 
 def _make_tables(connection: sqlite3.Connection) -> None:
     """Make everything in one transaction; of several processes the first does it."""
-    with _transaction(connection):
+    with _transaction(connection, "IMMEDIATE"):
         if _stamp(connection) == (0, 0):
             for statement in _statements(TABLES):
                 connection.execute(statement)
@@ -248,8 +250,8 @@ def _make_tables(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection) -> Generator[None]:
-    connection.execute("BEGIN IMMEDIATE")
+def _transaction(connection: sqlite3.Connection, kind: str) -> Generator[None]:
+    connection.execute(f"BEGIN {kind}")
     try:
         yield
         connection.execute("COMMIT")
@@ -274,7 +276,7 @@ def _mend_after_reboot(connection: sqlite3.Connection, now_running: str) -> None
     What was to be tried later waits its whole delay again: bounded, never too early, and without asking the
     wall clock, which may be wrong just then.
     """
-    with _transaction(connection):
+    with _transaction(connection, "IMMEDIATE"):
         known = connection.execute("SELECT id FROM boot").fetchone()
         if known != (now_running,):
             connection.execute("DELETE FROM boot")

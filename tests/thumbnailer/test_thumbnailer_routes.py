@@ -109,14 +109,18 @@ def test_paths_are_never_decoded(thumbnailer: Thumbnailer) -> None:
 @pytest.mark.parametrize("target", ["/", "/blah", "/health_check", "/stats"])
 @pytest.mark.covers("t014")
 def test_head_has_the_headers_of_get(thumbnailer: Thumbnailer, target: str) -> None:
-    with RawClient(thumbnailer.port) as client:
-        client.request(f"HEAD {target} HTTP/1.1\nHost: test\nConnection: close")
-        head = client.response(head_only=True)
-        assert client.is_closed()  # nothing followed
-    whole = thumbnailer.get(target)
-    assert head.status == whole.status
+    for _ in range(5):
+        before = thumbnailer.get(target)
+        with RawClient(thumbnailer.port) as client:
+            client.request(f"HEAD {target} HTTP/1.1\nHost: test\nConnection: close")
+            head = client.response(head_only=True)
+            assert client.is_closed()  # nothing followed
+        after = thumbnailer.get(target)
+        if len(before.body) == len(after.body):  # no counter of /stats got another digit in between
+            break
+    assert head.status == after.status
     for name in ("content-type", "content-length"):
-        assert head.headers[name] == whole.headers[name]
+        assert head.headers[name] == after.headers[name]
 
 
 # Identify

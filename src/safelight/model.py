@@ -277,8 +277,7 @@ class Resources:
 
     `s3`: accounts by name, the empty name for the one without. `caches`: object caches by directory.
     `shelves`: result caches by directory. `tiers`: those that machines share, by what statements say of them.
-    `rendering`: settings outside of the configuration that decide
-    what images look like, as text.
+    `rendering`: settings outside of the configuration that decide what images look like, as text.
     """
 
     paths: Mapping[str, Template]

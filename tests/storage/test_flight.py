@@ -132,8 +132,8 @@ async def test_nobody_joins_what_was_left(flights: Flights | Calls) -> None:
     assert await asyncio.gather(*before, *after) == ["result 1", "result 1", "result 2", "result 2"]
 
 
-async def test_the_end_of_what_was_left_does_not_end_what_came_after() -> None:
-    flights, work = Flights(), Work()
+async def test_the_end_of_what_was_left_does_not_end_what_came_after(flights: Flights | Calls) -> None:
+    work = Work()
     before = await begun(flights, work, 1)
     flights.leave("key")
     after = await begun(flights, work, 1)
@@ -172,15 +172,3 @@ async def test_a_call_that_nobody_waits_for_is_stopped() -> None:
     assert work.begun == work.stopped
     work.may_end.set()
     assert await calls.join("key", work) == f"result {work.begun}"
-
-
-async def test_the_end_of_a_call_that_was_left_does_not_end_what_came_after() -> None:
-    calls, work = Calls(), Work()
-    before = await begun(calls, work, 1)
-    calls.leave("key")
-    after = await begun(calls, work, 1)
-    before[0].cancel()
-    joined = await begun(calls, work, 1)
-    assert (work.begun, work.stopped) == (2, 1)
-    work.may_end.set()
-    assert await asyncio.gather(*after, *joined) == ["result 2"] * 2

@@ -19,7 +19,7 @@ _VISIBLE = 70
 _SHARE = 0.01
 """Of the blocks that have to differ by more; single ones do not show."""
 
-_MOST_BLOCKS = 1 << 16
+_MOST_BLOCKS = 1 << 14
 
 Channel = NDArray[np.int16]
 

@@ -245,9 +245,7 @@ class _JpegDecoder(_ShrinkingDecoder):
                 image = self._trimmed(image, factor)
             if demand.policy.is_reference:
                 return whole(image)
-            pixels = (
-                self._by_turbo(image, self._shrunk_size(demand.need)) if demand.policy.uses_turbo else None
-            )
+            pixels = self._by_turbo(image, self._shrunk_size(demand.need))
         width, height = self.size.width / factor, self.size.height / factor
         return Level(width, height, image) if pixels is None else Level(width, height, pixels, in_memory=True)
 
@@ -255,7 +253,7 @@ class _JpegDecoder(_ShrinkingDecoder):
         size = self._shrunk_size(demand.need)
         copied_bytes = len(self._data) if self._trims(demand) else 0
         streamed = Decoding(size, held_bytes=self._coefficient_bytes + copied_bytes, is_cmyk=self._is_cmyk)
-        is_whole = demand.policy.uses_turbo and turbo.suits(size, _COLOURS)
+        is_whole = not demand.policy.is_reference and turbo.suits(size, _COLOURS)
         return streamed.whole(_COLOURS * cost.pixels(size)) if is_whole else streamed
 
     def _trims(self, demand: Demand) -> bool:

@@ -49,17 +49,14 @@ class Policy:
 
     `clearances`: for outputs up to a longest side, in pixels, how many source pixels to decode for each of
     theirs; () for what the decoder thinks right. `linear_up_to`: resize in linear light what becomes no
-    longer than this. `uses_turbo`: decode
-    JPEGs by libjpeg-turbo, where libvips takes 8 % (at 1/4) to 50 % (whole) more time for the same.
-    `trims_from`: cut progressive JPEGs that are shrunk so many times. `level_clearance`: how much larger an
-    output must be for another to be made of it.
+    longer than this. `trims_from`: cut progressive JPEGs that are shrunk so many times. `level_clearance`:
+    how much larger an output must be for another to be made of it.
     """
 
     speed: Speed
     encoders: Encoders
     clearances: tuple[tuple[float, float], ...] = ()
     linear_up_to: float = 0
-    uses_turbo: bool = True
     trims_from: float = 4
     level_clearance: float = 1.6
 
@@ -114,7 +111,7 @@ _THOROUGH = Encoders(
 POLICIES: Mapping[Speed, Policy] = {
     policy.speed: policy
     for policy in (
-        Policy(Speed.REFERENCE, _REFERENCE, uses_turbo=False, trims_from=inf),
+        Policy(Speed.REFERENCE, _REFERENCE, trims_from=inf),
         Policy(Speed.FAST, _FRUGAL, ((inf, 5 / 3),)),
         Policy(Speed.BALANCED, _EVEN, ((384, 2.5), (768, 2), (inf, 1.5)), linear_up_to=1536),
         Policy(Speed.BEST, _THOROUGH, ((inf, 4),), linear_up_to=inf, trims_from=8, level_clearance=2),

@@ -41,7 +41,7 @@ _FULL_CHROMA: Mapping[str, Mapping[str, Any]] = {
     "AVIF": {"subsample_mode": "off"},
 }
 _COUNTING_EFFORT = 3
-_MOST_GATHERED_PIXELS = 1536 * 1536
+_MOST_GATHERED_PIXELS = 1 << 20  # beyond that it costs as much as libvips takes, and more memory
 _MIN_OPTIMIZED_PIXELS = 64 * 64  # smaller JPEGs keep the standard tables: pictures of 4x4 stay over 300 bytes
 _MILLIMETRES_PER_INCH = 25.4
 _KEEP: Any = "none"  # density and a few other header fields stay

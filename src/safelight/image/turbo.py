@@ -1,7 +1,7 @@
 """JPEG by libjpeg-turbo itself: what libvips gives, in less time, whole in memory.
 
-libvips hands lines from thread to thread. Waking them up takes longer than encoding a small picture does:
-300x225 pixels take 1.0 ms here and 1.6 there, 64x48 0.3 and 0.8, 1080x810 in full chroma 15 and 26.
+libvips hands lines from thread to thread. Waking them up takes longer than encoding a small picture does: of
+the CPU time there, 64 pixels a side take a quarter here, 300 about half, and from a megapixel on all of it.
 """
 
 from functools import lru_cache
@@ -33,6 +33,7 @@ def suits(size: Size, bands: int) -> bool:
 def decode(data: Buffer, size: Size, bands: int) -> Image | None:
     """All pixels, shrunk by a power of two to `size`, without profile and density.
 
+    libvips takes 8 % (at 1/4) to 50 % (whole) more time for the same.
     None for what this library does not read, and for whatever it finds fault with: libvips may know better,
     and knows what to say.
     """

@@ -27,7 +27,7 @@ from safelight.errors import (
 )
 from safelight.spool import MEMORY_BYTES, Spool
 from safelight.storage.base import MakeUrl, Stored
-from safelight.storage.flight import SharedCall, SingleFlight
+from safelight.storage.flight import SharedCall
 from safelight.storage.s3 import address, signature
 from safelight.storage.s3.account import Account, Patience
 from safelight.storage.s3.library import Library, expressible
@@ -90,7 +90,7 @@ class Client:
         self.patience = patience or Patience()
         self.downloads: SharedCall[tuple[str, str], _Content] = SharedCall()
         self._regions: dict[str, str] = {}
-        self._region_requests: SingleFlight[str, str | None] = SingleFlight()
+        self._region_requests: SharedCall[str, str | None] = SharedCall()
         self._without_acls: set[str] = set()
         self._libraries: dict[tuple[str, str], Library] = {}
         self._directs: dict[tuple[str, str], Direct] = {}

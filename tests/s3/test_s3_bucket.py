@@ -115,6 +115,27 @@ async def test_keys_that_are_refused(
     assert seaweed.keys(bucket) == []
 
 
+@pytest.mark.parametrize("operation", ["get", "put", "delete"])
+@pytest.mark.parametrize(
+    "code", ["XMinioInvalidObjectName", "XMinioInvalidResourceName", "InvalidObjectName"]
+)
+async def test_a_key_that_the_store_takes_for_no_name_is_the_fault_of_who_sent_it(
+    proxy: FaultProxy, clients: Clients, operation: str, code: str
+) -> None:
+    """As MinIO answers to `a//b` and `a/./b`; the third is what Ceph says."""
+    proxy.fault = Answer(400, f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode())
+    bucket = clients(proxy.url).bucket("photos")
+    requests = {
+        "get": lambda: bucket.get("a", 1 << 20),
+        "put": lambda: put(bucket, "a", DATA),
+        "delete": lambda: bucket.delete("a"),
+    }
+    with pytest.raises(BadRequest, match=r"^S3 key 'a' refused: it is no name for the object store$"):
+        await requests[operation]()
+    methods = [seen.method for seen in proxy.requests]
+    assert methods.count("PUT" if operation == "put" else "GET") == 1
+
+
 @pytest.mark.parametrize("key", ["..\\{other}\\secret", "a\\..\\..\\{other}\\secret", "..%2f{other}/secret"])
 async def test_no_spelling_of_a_key_leads_to_another_bucket(
     seaweed: S3Server, clients: Clients, bucket: str, key: str

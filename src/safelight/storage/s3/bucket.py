@@ -55,6 +55,12 @@ process that ends at that very moment is aborted: one of fifteen that ended at o
 """
 
 _NO_ACLS = frozenset({"AccessControlListNotSupported", "NotImplemented"})
+_BAD_NAMES = {
+    "KeyTooLongError": "it is too long",
+    **dict.fromkeys(
+        ("XMinioInvalidObjectName", "XMinioInvalidResourceName", "InvalidObjectName"), "it is no name"
+    ),
+}
 _log = structlog.get_logger("safelight.storage")
 
 
@@ -232,9 +238,8 @@ class Bucket:
         async def delete(transport: Transport) -> None:
             """After the first attempt a missing object is one that we have deleted."""
             nonlocal was_there
-            if not was_there and await transport.version(full_key) is None:
-                found = await transport.get(full_key)  # tells a missing key from a missing bucket
-                await found.close()
+            if not was_there:
+                await _be_there(transport, full_key)
             seen, was_there = was_there, True
             try:
                 await transport.delete(full_key)
@@ -350,8 +355,8 @@ class Bucket:
         if failure.status in (401, 403):
             message = f"access to S3 bucket '{bucket}' or key '{key}' was denied"
             return S3AccessDenied(message, detail=detail)
-        if failure.code == "KeyTooLongError":
-            return BadRequest(f"S3 key '{key}' refused: it is too long for the object store", detail=detail)
+        if fault := _BAD_NAMES.get(failure.code):
+            return BadRequest(f"S3 key '{key}' refused: {fault} for the object store", detail=detail)
         if failure.status in (429, 503):
             return Busy(
                 f"S3 bucket '{bucket}': the object store is overloaded", retry_after_s=2, detail=detail
@@ -384,6 +389,20 @@ class Bucket:
 def _fits_header(text: str) -> bool:
     """Whether all clients can send `text` in a header."""
     return text.isascii() and text.isprintable()
+
+
+async def _be_there(transport: Transport, full_key: str) -> None:
+    """Raises: Refused, unless the object exists. A GET says whether the key or its bucket is missing, or the
+    name is none; a HEAD has no words for it.
+    """
+    try:
+        if await transport.version(full_key) is not None:
+            return
+    except Refused as refused:
+        if refused.status != 400:
+            raise
+    found = await transport.get(full_key)
+    await found.close()
 
 
 def _may_pass(failure: TransportError) -> bool:

@@ -70,7 +70,6 @@ def test_a_picture_that_is_too_small_for_the_judge_is_repeated_as_its_mirror_ima
 
 
 def test_the_judge_gives_full_marks_for_the_same_and_fewer_for_less() -> None:
-    pytest.importorskip("ssimulacra2")
     picture = scoring.decode(jpeg(300, 260))
     blurred = np.asarray(Image.fromarray(picture).reduce(2).resize((300, 260)))
     compare = scoring.judge(None)

@@ -184,14 +184,30 @@ def test_options_are_checked_before_edits_and_these_before_sides(serve):
     assert "missing edit name" in refusal(serve, 'edits="!x" width="a"')
 
 
-def test_an_empty_attribute_option_is_the_fault_of_the_configuration(serve):
-    api = serve(single('quality="#{q}"'))
-    assert api.put("/x", b"x").failed(SetupError) == "missing option value for key 'quality'"
+@pytest.mark.parametrize(
+    ("attributes", "block", "message"),
+    [
+        ('quality="#{q}"', "", "missing option value for key 'quality'"),
+        ('speed="#{q}"', "", "missing option value for key 'speed'"),
+        ("", '{ edit "#{q}"; }', "missing edit name argument"),
+        ("", '{ edit "blur" "0" "0" "1" "1" sigma="#{q}"; }', "missing option value for key 'sigma'"),
+    ],
+)
+def test_what_a_variable_leaves_empty_is_the_fault_of_the_client(serve, attributes, block, message):
+    api = serve(single(attributes, block))
+    assert api.put("/x", b"x").failed(BadRequest) == f"{INVALID}{message}"
 
 
-def test_an_edit_whose_name_is_empty_is_the_fault_of_the_configuration(serve):
-    api = serve(single("", '{ edit "#{q}"; }'))
-    assert api.put("/x", b"x").failed(SetupError) == "missing edit name argument"
+@pytest.mark.parametrize(
+    ("attributes", "block", "message"),
+    [
+        ('quality=""', "", "missing option value for key 'quality'"),
+        ("", '{ edit ""; }', "missing edit name argument"),
+    ],
+)
+def test_what_is_written_empty_is_the_fault_of_the_configuration(serve, attributes, block, message):
+    api = serve(single(attributes, block))
+    assert api.put("/x", b"x").failed(SetupError) == message
 
 
 # Selection

@@ -142,13 +142,14 @@ class EditBuilder:
         return self._condition is None or self._condition.holds(variables)
 
     def build(self, variables: Variables) -> Edit:
-        """Raises: SetupError, for a name that renders to nothing too."""
+        """Raises: SpecError, SetupError, for a name that renders to nothing too."""
         declared, lookup = self._declared, variables.lookup
         name = declared.name.render(lookup)
         if not name:
-            raise SetupError("missing edit name argument")
+            raise _missing("missing edit name argument", declared.name)
         options = {key: text.render(lookup) for key, text in declared.options.items()}
-        return Edit(name, tuple(text.render(lookup) for text in declared.args), _none_empty(options))
+        args = tuple(text.render(lookup) for text in declared.args)
+        return Edit(name, args, _none_empty(options, declared.options))
 
 
 class SpecBuilder:
@@ -169,13 +170,12 @@ class SpecBuilder:
         declared, lookup = self._declared, variables.lookup_with(self._local)
         leading = (declared.operation, declared.width, declared.height, declared.format)
         method, width, height, image_format = (text.render(lookup) for text in leading)
-        own_options = {key: text.render(lookup) for key, text in declared.extra.items()}
-        if declared.speed is not None:
-            own_options[OPTION] = declared.speed.render(lookup)
+        own = {**declared.extra, **({} if declared.speed is None else {OPTION: declared.speed})}
+        own_options = {key: text.render(lookup) for key, text in own.items()}
         more_options = declared.options.render(lookup) if declared.options else ""
         more_edits = declared.edits.render(lookup) if declared.edits else ""
         try:
-            options = {**_client_options(more_options), **_none_empty(own_options)}
+            options = {**_client_options(more_options), **_none_empty(own_options, own)}
             edits = [edit.build(variables) for edit in self._edits if edit.selected(variables)]
             edits += map(_client_edit, split(more_edits, "!"))
             return ThumbnailSpec.make(method, width, height, image_format, options, edits)
@@ -197,12 +197,17 @@ def _client_edit(text: str) -> Edit:
         raise SpecError(f"edits spec '{text}' format is invalid: {error.message}") from error
 
 
-def _none_empty(options: dict[str, str]) -> dict[str, str]:
-    """Options that the configuration wrote: an empty one is its fault, not the client's (reference 5.2)."""
+def _none_empty(options: dict[str, str], declared: Mapping[str, Template]) -> dict[str, str]:
+    """Options that the configuration wrote. Raises: SpecError, SetupError for an empty one."""
     for key, text in options.items():
         if not text:
-            raise SetupError(f"missing option value for key '{key}'")
+            raise _missing(f"missing option value for key '{key}'", declared[key])
     return options
+
+
+def _missing(message: str, declared: Template) -> SafelightError:
+    """About a text that is empty: the client's fault if a variable made it so, else the configuration's."""
+    return SpecError(message) if declared.names else SetupError(message)
 
 
 class ThumbnailStep:

@@ -28,6 +28,16 @@ def test_no_value_can_break_out_of_its_specification() -> None:
     assert thumbnail_path([spec]) == "/thumbnail/crop,1,2,png,a:x%2F..%2F..%2Fstats%3Fb%23c%20%2541%C3%A9"
 
 
+def test_no_text_becomes_two() -> None:
+    """A client that chooses a quality, a format or a caption must not add options, edits or sizes."""
+    edit = Edit("b!c", ("d,e!f:g", "h:"), {"i": "j!k,l:m"})
+    spec = ThumbnailSpec("fit,9,9,png!a", 1, 2, "png,b:c", {"q:r": "80!rotate,90:x"}, (edit,))
+    assert thumbnail_path([spec]) == (
+        "/thumbnail/fit%2C9%2C9%2Cpng%21a,1,2,png%2Cb%3Ac,q%3Ar:80%21rotate%2C90:x"
+        "!b%21c,d%2Ce%21f%3Ag,h%3A,i:j%21k%2Cl:m"
+    )
+
+
 @pytest.mark.parametrize(
     ("value", "sent"),
     [

@@ -5,7 +5,7 @@ Protocol: reference/thumbnailer sections 3 to 5; what becomes of its errors: ref
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 import msgspec
@@ -21,15 +21,15 @@ from safelight.errors import (
     UnsupportedMedia,
 )
 from safelight.image.result import ImageInfo, Thumbnail, Thumbnails
-from safelight.image.spec import ThumbnailSpec
+from safelight.image.spec import Edit, ThumbnailSpec
 from safelight.multipart import Part, boundary_of, split
 
 CONTENT_TYPE = "image/autodetect"
 MAX_MESSAGE_BYTES = 8 << 10
-_SPEC_CHARACTERS = "!$&'()*+,;=:@~"
+_WORD_CHARACTERS = "$&'()*+;=@~"
 _MIME_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)
 _SIDE_DIGITS = 9
-_HASH_COLOUR = re.compile(r"(?<=[:,])#(?=(?:[0-9A-Fa-f]{3,4}|[0-9A-Fa-f]{6}|[0-9A-Fa-f]{8})(?:[,!]|$))")
+_HASH_COLOUR = re.compile(r"#([0-9A-Fa-f]{3,4}|[0-9A-Fa-f]{6}|[0-9A-Fa-f]{8})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +105,29 @@ class _Identity(msgspec.Struct, rename="camel"):
 def thumbnail_path(specs: Sequence[ThumbnailSpec]) -> str:
     """The path to PUT an image to: `/thumbnail/` for one specification, `/thumbnails/` for more.
 
-    What could end the path segment of a specification is encoded; its own separators are not. No server
-    decodes it, so a colour that begins with `#` is sent in its other form (reference/thumbnailer 1, 7.3).
+    What could end the path segment, or a word within it, is encoded; the separators of the specification are
+    not: what a client writes stays the option that it was taken for. No server decodes it, so a colour that
+    begins with `#` is sent in its other form (reference/thumbnailer 1, 7.3).
     """
     route = "thumbnail" if len(specs) == 1 else "thumbnails"
-    texts = (_HASH_COLOUR.sub("0x", str(spec)) for spec in specs)
-    return f"/{route}/" + "/".join(quote(text, safe=_SPEC_CHARACTERS) for text in texts)
+    return f"/{route}/" + "/".join(str(_encoded(spec)) for spec in specs)
+
+
+def _encoded(spec: ThumbnailSpec) -> ThumbnailSpec:
+    edits = tuple(
+        Edit(_word(edit.name), tuple(map(_word, edit.args)), _options(edit.options)) for edit in spec.edits
+    )
+    method, image_format = _word(spec.method), _word(spec.format)
+    return replace(spec, method=method, format=image_format, options=_options(spec.options), edits=edits)
+
+
+def _options(options: Mapping[str, str]) -> dict[str, str]:
+    return {_word(key): _word(text, ":") for key, text in options.items()}
+
+
+def _word(text: str, separators: str = "") -> str:
+    colour = _HASH_COLOUR.fullmatch(text)
+    return f"0x{colour[1]}" if colour else quote(text, safe=_WORD_CHARACTERS + separators)
 
 
 def read_thumbnails(reply: Reply, expected: int) -> Thumbnails:

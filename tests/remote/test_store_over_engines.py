@@ -302,6 +302,12 @@ def test_odd_values_stay_values(pair: Pair, photo: bytes, text: str) -> None:
     assert theirs.text.startswith(start)
 
 
+def test_what_a_client_chooses_adds_no_edit(pair: Pair, photo: bytes) -> None:
+    ours, theirs = pair.both("PUT", "/single/fit/30/20/png,a:b!resize_stretch,9,900", photo)
+    assert ours.status_code == theirs.status_code == 400
+    assert "unknown format: PNG" in theirs.text
+
+
 def test_memory_is_limited(pair: Pair, photo: bytes) -> None:
     """A body, and thumbnails that are together more than 4 MiB."""
     assert pair.same("PUT", "/typed-by-identify", bytes(4 * MIB + 1)).status_code == 413

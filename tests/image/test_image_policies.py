@@ -172,12 +172,20 @@ def test_options_of_encoders() -> None:
         ("jpeg,quant-table:9", "expected option 'quant-table' to be a whole number from 0 to 8, got: 9"),
         ("jpeg,trellis:yes", "expected option 'trellis' to be true or false, got: yes"),
         ("jpeg,chroma:422", "expected option 'chroma' to be 420 or 444, got: 422"),
+        ("jpeg,quality:high", "expected option 'quality' to be a whole number from 0 to 100, got: high"),
+        ("png,quality:all", "expected option 'quality' to be a whole number from 0 to 99, got: all"),
+        ("webp,webp-quality:x", "expected option 'webp-quality' to be a whole number from 0 to 100, got: x"),
+        (
+            "avif,avif-quality:101",
+            "expected option 'avif-quality' to be a whole number from 0 to 100, got: 101",
+        ),
     ],
 )
 def test_wrong_options(text: str, message: str) -> None:
     error = error_of(photo_p(), f"fit,9,9,{text},speed:balanced")
     assert isinstance(error, BadRequest)
     assert error.message == message
+    assert make_one(photo_p(), f"fit,9,9,{text},speed:reference").height == 9, "older URLs go on working"
 
 
 def test_effort_ends_where_it_would_take_too_long() -> None:

@@ -18,7 +18,7 @@ from safelight.image.jpeg import with_jfif
 from safelight.image.policy import Encoders, Policy
 from safelight.image.resize import flatten
 from safelight.image.settings import ImageSettings
-from safelight.image.tuning import affordable_effort, tuned
+from safelight.image.tuning import affordable_effort, tuned, whole_number
 
 INTERLACE_NAMES = (
     "UndefinedInterlace",
@@ -152,11 +152,18 @@ def _quality(
     options: Mapping[str, str], format_: OutputFormat, settings: ImageSettings, encoders: Encoders
 ) -> tuple[int | None, bool]:
     """Quality, and whether it is that of a JPEG that the output should look like."""
-    own = options.get(f"{format_.name.lower()}-quality") if encoders.equalizes else None
-    text = own or options.get("quality")
-    is_equal = encoders.equalizes and format_.name in EQUALIZED and not own
+    most = 99 if format_.name == "PNG" else 100
+    own_name = f"{format_.name.lower()}-quality"
+    own = options.get(own_name) if encoders.equalizes else None
+    if own:
+        return whole_number(own_name, own, most), False
+    is_equal = encoders.equalizes and format_.name in EQUALIZED
+    text = options.get("quality")
     if text:
-        return min(max(integer_prefix(text), 0), 99 if format_.name == "PNG" else 100), is_equal
+        number = integer_prefix(text)
+        if not number and encoders.equalizes:
+            number = whole_number("quality", text, most)
+        return min(max(number, 0), most), is_equal
     if format_.name == "PNG":
         return settings.png_quality, False
     if format_.name == "JPEG" and settings.jpeg_quality is not None:

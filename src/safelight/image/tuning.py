@@ -22,7 +22,8 @@ def affordable_effort(effort: int, size: Size, deadline_s: float) -> int:
     return next(cheap, 0)
 
 
-def _whole(name: str, text: str, most: int) -> int:
+def whole_number(name: str, text: str, most: int) -> int:
+    """The number from 0 to `most` that an option says. Raises: BadRequest."""
     number = parse_int(text)
     if number is None or not 0 <= number <= most:
         raise BadRequest(f"expected option '{name}' to be a whole number from 0 to {most}, got: {text}")
@@ -46,13 +47,13 @@ def _chroma(name: str, text: str) -> str:
 _EFFORT, _TABLE, _TRELLIS, _CHROMA = "effort", "quant-table", "trellis", "chroma"
 _PARSERS: Mapping[str, Mapping[str, tuple[str, Callable[[str, str], Any]]]] = {
     "JPEG": {
-        _TABLE: ("quant_table", lambda name, text: _whole(name, text, 8)),
+        _TABLE: ("quant_table", lambda name, text: whole_number(name, text, 8)),
         _TRELLIS: ("trellis_quant", _switch),
         _CHROMA: ("subsample_mode", _chroma),
     },
-    "WEBP": {_EFFORT: ("effort", lambda name, text: _whole(name, text, 6))},
+    "WEBP": {_EFFORT: ("effort", lambda name, text: whole_number(name, text, 6))},
     "AVIF": {
-        _EFFORT: ("effort", lambda name, text: _whole(name, text, 9)),
+        _EFFORT: ("effort", lambda name, text: whole_number(name, text, 9)),
         _CHROMA: ("subsample_mode", _chroma),
     },
 }

@@ -39,7 +39,7 @@ from safelight.errors import SafelightError, TooLarge, UnsupportedMedia
 from safelight.image.formats import INPUT_FORMATS, sniff
 from safelight.image.identify import identify
 from safelight.image.pipeline import thumbnail
-from safelight.image.result import ImageInfo
+from safelight.image.result import ImageInfo, Thumbnail
 from safelight.image.spec import ThumbnailSpec
 from safelight.image.speed import SPEEDS
 
@@ -271,6 +271,21 @@ def test_the_limit_counts_what_is_decoded() -> None:
     small = replace(DEFAULTS, max_pixels=60_000)
     assert isinstance(error_of(photo_p(), "fit,400,400,png", small), TooLarge)
     assert size(photo_p(), "fit,64,64,png", small) == (45, 64)
+
+
+@pytest.mark.parametrize("speed", SPEEDS)
+@pytest.mark.parametrize("more", [(), ("fit,40,40,png", "crop,30,90,jpeg")])
+def test_a_policy_that_wants_too_many_pixels_gets_less(speed: str, more: tuple[str, ...]) -> None:
+    """400x300 may not be decoded, the half of it may, and is enough for the result."""
+    data = save(PillowImage.linear_gradient("L").resize((400, 300)), "JPEG", quality=95)
+    small = replace(DEFAULTS, max_pixels=40_000)
+    wide, *others = make(data, f"fit,150,150,png,speed:{speed}", *more, settings=small)
+    assert isinstance(wide, Thumbnail)
+    assert all(isinstance(other, Thumbnail) for other in others)
+    assert distance(array(wide.data), pixels(data, f"fit,150,150,png,speed:{speed}")) < 1
+    assert isinstance(error_of(data, f"fit,201,201,png,speed:{speed}", small), TooLarge)
+    tiny = replace(DEFAULTS, max_pixels=100)
+    assert isinstance(error_of(data, f"fit,40,40,png,speed:{speed}", tiny), TooLarge)
 
 
 def test_sniffing_knows_every_input_format() -> None:

@@ -197,8 +197,7 @@ class _ShrinkingDecoder(_VipsDecoder):
         )
         return max(fitting, default=1)
 
-    def _shrunk_size(self, need: Size) -> Size:
-        factor = self._factor(need)
+    def _shrunk_size(self, factor: int) -> Size:
         return Size(-(-self.size.width // factor), -(-self.size.height // factor))
 
 
@@ -233,11 +232,10 @@ class _JpegDecoder(_ShrinkingDecoder):
 
     @property
     def smallest(self) -> Size:
-        factor = self.shrinks[-1] if self._shrink_on_load else 1
-        return Size(-(-self.size.width // factor), -(-self.size.height // factor))
+        return self._shrunk_size(self.shrinks[-1] if self._shrink_on_load else 1)
 
     def decode(self, demand: Demand) -> Level:
-        factor = self._factor(demand.need)
+        factor = self._allowed_factor(demand)
         with decoding():
             # Checked again as opened: that parser and libjpeg may disagree about a malicious file.
             image = self._checked(self._open(shrink=factor))
@@ -245,16 +243,23 @@ class _JpegDecoder(_ShrinkingDecoder):
                 image = self._trimmed(image, factor)
             if demand.policy.is_reference:
                 return whole(image)
-            pixels = self._by_turbo(image, self._shrunk_size(demand.need))
+            pixels = self._by_turbo(image, self._shrunk_size(factor))
         width, height = self.size.width / factor, self.size.height / factor
         return Level(width, height, image) if pixels is None else Level(width, height, pixels, in_memory=True)
 
     def weigh(self, demand: Demand) -> Decoding:
-        size = self._shrunk_size(demand.need)
+        size = self._shrunk_size(self._allowed_factor(demand))
         copied_bytes = len(self._data) if self._trims(demand) else 0
         streamed = Decoding(size, held_bytes=self._coefficient_bytes + copied_bytes, is_cmyk=self._is_cmyk)
         is_whole = not demand.policy.is_reference and turbo.suits(size, _COLOURS)
         return streamed.whole(_COLOURS * cost.pixels(size)) if is_whole else streamed
+
+    def _allowed_factor(self, demand: Demand) -> int:
+        """What leaves all that is wanted; if that is more than may be decoded, what leaves the result."""
+        wanted, most = self._factor(demand.need), self._factor(demand.target)
+        factors = (factor for factor in (1, *self.shrinks) if wanted <= factor <= most)
+        allowed = (f for f in factors if cost.pixels(self._shrunk_size(f)) <= self._max_pixels)
+        return next(allowed, wanted)
 
     def _trims(self, demand: Demand) -> bool:
         """Whether scans that the largest output cannot show may be left out."""

@@ -89,7 +89,9 @@ def test_what_is_said_of_a_statement() -> None:
     assert "source_file <image name> root=<directory> path=<path name> [attributes]" in text
     assert re.search(r"^    root +directory that holds the images; directory; required$", text, re.MULTILINE)
     assert "thumbnail image name" in run("thumbnail")
-    assert 'operation            `crop`, `fit`, `limit` or `pad`; template; default "fit"' in run("thumbnail")
+    assert 'operation            `crop`, `fit`, `limit`, `pad` or `stretch`; template; default "fit"' in run(
+        "thumbnail"
+    )
     assert "In the block: source_file and source_s3." in run("source_failover")
 
 

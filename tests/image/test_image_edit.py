@@ -1,13 +1,15 @@
 """Edits: reference 7.4, 7.5, 15."""
 
 import logging
+import re
 
 import numpy as np
 import pytest
-from image_makers import canvas_s, error_of, flat, gradient, make, make_one, photo_p, pixels, png, size
+from image_makers import DATA, canvas_s, error_of, flat, gradient, make, make_one, photo_p, pixels, png, size
 
 from safelight.errors import BadRequest
-from safelight.image.edit import EDITS
+from safelight.image.edit import EDITS, Operation
+from safelight.image.method import METHODS
 
 BOX = "0.4,0.4,0.2,0.2"  # pixels 320..479 x 240..359 of S
 WHITE, BLACK, BLUE = (255, 255, 255), (0, 0, 0), (0, 0, 255)
@@ -436,3 +438,26 @@ def test_bad_arguments_of_newer_edits(edit: str, text: str) -> None:
 
 def test_bad_caption_colour() -> None:
     assert message("caption,a,color:nope") == "invalid color name nope"
+
+
+# Documents
+
+
+def row_of(heading: str, name: str) -> str:
+    """What docs/images.md says of a method or an edit: its line in the table below a heading."""
+    document = (DATA.parent.parent / "docs" / "images.md").read_text("utf-8")
+    _, _, below = document.partition(f"\n## {heading}\n")
+    (row,) = re.findall(rf"^\| `{name}` \|.*$", below.partition("\n## ")[0], re.MULTILINE)
+    return row
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=list(EDITS))
+def test_edits_are_documented_with_their_arguments(edit: Operation) -> None:
+    row = row_of("Edits", edit.name)
+    for argument in (*edit.arguments, *edit.options):
+        assert argument.name.removeprefix("box_") in row
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_are_documented(name: str) -> None:
+    assert row_of("Size", name)

@@ -33,7 +33,11 @@ INPUT = Template("input")
 class EditStatement(VariableConditional):
     """One edit, applied before the thumbnail is made."""
 
-    name: Template = value("edit name", help="`rotate`, `crop`, `blur`, ...")
+    name: Template = value(
+        "edit name",
+        help="`rotate`, `crop`, `pixelate`, `blur`, `rectangle`, `caption`, `resize_crop`, `resize_fit`, "
+        "`resize_limit` or `resize_stretch`",
+    )
     args: tuple[Template, ...] = values("argument", help="arguments of the edit, in order")
     options: Mapping[str, Template] = free_attributes(help="options of the edit", example="red")
 
@@ -47,7 +51,9 @@ class SpecStatement(Conditional):
     """One thumbnail of a `thumbnail` statement."""
 
     name: NewImage = value("thumbnail image name", help="name of the resulting image")
-    operation: Template = attribute(default=Template("fit"), help="`crop`, `fit`, `limit` or `pad`")
+    operation: Template = attribute(
+        default=Template("fit"), help="`crop`, `fit`, `limit`, `pad` or `stretch`"
+    )
     width: Template = attribute(default=INPUT, help="pixels, or `input` for the side of the source image")
     height: Template = attribute(default=INPUT, help="pixels, or `input`")
     format: Template = attribute(default=INPUT, help="`jpeg`, `png`, `webp`, ..., or `input`")

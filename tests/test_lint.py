@@ -27,6 +27,8 @@ def in_get(*lines: str) -> list[str]:
         'thumbnail "o" "t" tag="#{image_name}" width="#{image_width}"\noutput_image "t"',
         'thumbnail "o" { "t" tag="#{imagename}"; "u" if-image-name-on="#{a}" }\noutput_image "u"',
         'thumbnail "o" "t" {\nedit "#{a}" "#{b}" x="#{path}"\n}',
+        'thumbnail "o" "t" effort=4 chroma="444" quant-table=3 trellis=true webp-quality=80 avif-quality=60',
+        'thumbnail "o" "t" speed="best" quality=80 background-color="red" float-x=0 float-y=1 interlace="x"',
         'identify "o" if-variable-matches="never_defined"',
         'identify "o" if-variable-matches="never_defined:#{a}"',
         'source_failover {\nsource_file "s" root="r" path="p"\n}\noutput_image "s"',

@@ -59,6 +59,8 @@ _PARSERS: Mapping[str, Mapping[str, tuple[str, Callable[[str, str], Any]]]] = {
 }
 """By format: options and the arguments that they stand for. Options of other formats are left alone."""
 
+OPTIONS = sorted({name for parsers in _PARSERS.values() for name in parsers})
+
 
 def tuned(format_name: str, defaults: Mapping[str, Any], options: Mapping[str, str]) -> Mapping[str, Any]:
     """The defaults, but what the options say. Raises: BadRequest."""

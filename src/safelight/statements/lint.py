@@ -10,6 +10,8 @@ from safelight.config.kind import ImageName, NewImage, PathName
 from safelight.config.problem import Problem
 from safelight.config.references import references
 from safelight.config.spec import Statement
+from safelight.image import tuning
+from safelight.image.equality import EQUALIZED
 from safelight.statements.bucket import InBucket
 from safelight.statements.clients import S3
 from safelight.statements.condition import Conditional
@@ -20,7 +22,8 @@ from safelight.statements.process import SpecStatement
 from safelight.template import Template
 from safelight.variables import GENERATED
 
-OPTIONS = ["quality", "background-color", "float-x", "float-y", "interlace"]
+_QUALITIES = [f"{name.lower()}-quality" for name in sorted(EQUALIZED)]
+OPTIONS = ["quality", "background-color", "float-x", "float-y", "interlace", *_QUALITIES, *tuning.OPTIONS]
 """Options that the image core itself knows (reference/thumbnailer 7.2)."""
 
 ABOUT_AN_IMAGE = {"image_name", "imagename"}

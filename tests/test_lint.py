@@ -3,6 +3,11 @@
 import pytest
 
 from safelight import api
+from safelight.image.edit import EDITS
+from safelight.image.method import METHODS
+from safelight.statements import lint
+
+FAIL = "every request for this thumbnail will fail: "
 
 
 def warnings(text: str) -> list[str]:
@@ -29,6 +34,9 @@ def in_get(*lines: str) -> list[str]:
         'thumbnail "o" "t" {\nedit "#{a}" "#{b}" x="#{path}"\n}',
         'thumbnail "o" "t" effort=4 chroma="444" quant-table=3 trellis=true webp-quality=80 avif-quality=60',
         'thumbnail "o" "t" speed="best" quality=80 background-color="red" float-x=0 float-y=1 interlace="x"',
+        'thumbnail "o" "t" operation="#{a}" width="#{a}" height="input" format="#{a}"',
+        'thumbnail "o" "t" operation="stretch" width=10 height="020" format="JPG" { edit "caption" "x"; }',
+        'thumbnail "o" "t" operation="of-a-plugin" format="xyz" { edit "darken" "x"; }',
         'identify "o" if-variable-matches="never_defined"',
         'identify "o" if-variable-matches="never_defined:#{a}"',
         'source_failover {\nsource_file "s" root="r" path="p"\n}\noutput_image "s"',
@@ -48,6 +56,21 @@ def test_nothing_to_say(statement: str) -> None:
             'thumbnail "o" "t" qualty=2 strength=3',
             ["3: no option 'qualty' is known"],
         ),
+        (
+            'thumbnail "o" "t" operation="corp" format="jepg" {\nedit "rotat" "90"\n}',
+            [
+                "3: no operation 'corp' is known",
+                "3: no format 'jepg' is known",
+                "4: no edit 'rotat' is known",
+            ],
+        ),
+        (
+            'thumbnail "o" "t" width="ten"',
+            [f"3: {FAIL}width value 'ten' is not an integer or 'input'"],
+        ),
+        ('thumbnail "o" "t" width=1.5', [f"3: {FAIL}width value '1.5' is not an integer or 'input'"]),
+        ('thumbnail "o" "t" height=0', [f"3: {FAIL}at least one image dimension is zero"]),
+        ('thumbnail "o" { "t" height="" }', [f"3: {FAIL}missing height argument"]),
         ('output_image "input"', ["3: no statement provides image 'input'"]),
         ('store_file "o" root="r" path="q"', ["3: path 'q' not defined"]),
         ('output_text "#{nope}"', ["3: variable 'nope' not defined"]),
@@ -115,3 +138,8 @@ def test_captures_that_do_not_add_up() -> None:
 def test_s3_statements_without_a_client(statement: str) -> None:
     (told,) = in_get(f'{statement} bucket="b" path="p"')
     assert "S3" in told
+
+
+def test_what_the_image_core_knows_is_known() -> None:
+    assert set(lint.OPERATIONS) == set(METHODS)
+    assert set(lint.EDITS) == set(EDITS)

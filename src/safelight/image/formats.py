@@ -131,6 +131,7 @@ OUTPUT_FORMATS = {
     "AVIF": OutputFormat("AVIF", "image/avif", 16_384, alpha=True),
 }
 _ALIASES = {"JPG": "JPEG", "TIF": "TIFF"}
+OUTPUT_NAMES = (*OUTPUT_FORMATS, *_ALIASES)
 
 
 def output_format(name: str, source: InputFormat) -> OutputFormat:

@@ -10,8 +10,11 @@ from safelight.config.kind import ImageName, NewImage, PathName
 from safelight.config.problem import Problem
 from safelight.config.references import references
 from safelight.config.spec import Statement
+from safelight.errors import SpecError
 from safelight.image import tuning
 from safelight.image.equality import EQUALIZED
+from safelight.image.formats import OUTPUT_NAMES
+from safelight.image.spec import ThumbnailSpec
 from safelight.statements.bucket import InBucket
 from safelight.statements.clients import S3
 from safelight.statements.condition import Conditional
@@ -25,6 +28,14 @@ from safelight.variables import GENERATED
 _QUALITIES = [f"{name.lower()}-quality" for name in sorted(EQUALIZED)]
 OPTIONS = ["quality", "background-color", "float-x", "float-y", "interlace", *_QUALITIES, *tuning.OPTIONS]
 """Options that the image core itself knows (reference/thumbnailer 7.2)."""
+
+OPERATIONS = ["crop", "fit", "limit", "pad", "stretch"]
+EDITS = [
+    *("blur", "caption", "crop", "pixelate", "rectangle"),
+    *("resize_crop", "resize_fit", "resize_limit", "resize_stretch", "rotate"),
+]
+FORMATS = ["input", *(name.lower() for name in OUTPUT_NAMES)]
+"""Names that the image core itself knows; plugins and other servers may know more."""
 
 ABOUT_AN_IMAGE = {"image_name", "imagename"}
 ABOUT_A_LOCATION = {"url", "scheme", "host", "port"}
@@ -65,6 +76,8 @@ def _lint_statement(
 ) -> Iterator[Problem]:
     if isinstance(statement, SpecStatement):
         yield from _lint_options(statement)
+        yield from _lint_names(statement)
+        yield from _lint_sides(statement)
     for found in _own_references(statement):
         if isinstance(found, ImageName) and found not in images:
             yield _warning(
@@ -82,6 +95,31 @@ def _lint_options(spec: SpecStatement) -> Iterator[Problem]:
     for name in spec.extra:
         if name not in known and (hint := suggestion(name, known)):
             yield _warning(spec, f"no option '{name}' is known{hint}")
+
+
+def _lint_names(spec: SpecStatement) -> Iterator[Problem]:
+    """Names that look like misspelt ones; the requests are answered 400, as if their clients were wrong."""
+    yield from _lint_name(spec, "operation", spec.operation, OPERATIONS)
+    yield from _lint_name(spec, "format", spec.format, FORMATS)
+    for edit in spec.block:
+        yield from _lint_name(edit, "edit", edit.name, EDITS)
+
+
+def _lint_name(statement: Statement, kind: str, name: Template, known: list[str]) -> Iterator[Problem]:
+    text = name.text.lower() if kind == "format" else name.text
+    if not name.names and text not in known and (hint := suggestion(text, known)):
+        yield _warning(statement, f"no {kind} '{name.text}' is known{hint}")
+
+
+def _lint_sides(spec: SpecStatement) -> Iterator[Problem]:
+    width, height = ("input" if side.names else side.text for side in (spec.width, spec.height))
+    try:
+        made = ThumbnailSpec.make("fit", width, height, "input", {}, ())
+        complaint = "at least one image dimension is zero" if 0 in (made.width, made.height) else ""
+    except SpecError as error:
+        complaint = error.message
+    if complaint:
+        yield _warning(spec, f"every request for this thumbnail will fail: {complaint}")
 
 
 def _lint_path(

@@ -292,6 +292,36 @@ def test_accounts_do_not_share_copies(serve, seaweed, moto, bucket, cache):
     assert api.counters.values["total_s3_cache_hits"] == 2
 
 
+@pytest.mark.parametrize(
+    ("change", "kept"), [("put", ""), ("put", 'cache-root="cache"'), ("delete", "")], ids=repr
+)
+@pytest.mark.usefixtures("cache")
+def test_a_change_through_another_account_of_the_store(serve, seaweed, bucket, change, kept):
+    """One account reads, another one writes: what the first has in its cache is as old as ever."""
+    writer = account(seaweed).replace("s3 ", 's3 "writer" ')
+    api = serve(f"""
+        {account(seaweed)}{writer}{PATHS}
+        get {{
+            source_s3 "o" bucket="{bucket}" path="path" cache-root="cache"
+            output_image "o"
+        }}
+        put {{
+            store_s3 "input" bucket="{bucket}" path="path" s3="writer" {kept}
+        }}
+        delete {{
+            delete_s3 bucket="{bucket}" path="path" s3="writer"
+        }}
+    """)
+    seaweed.write(bucket, "x", b"old")
+    assert api.get("/x").body == b"old"
+    if change == "put":
+        api.put("/x", b"new")
+        assert api.get("/x").body == b"new"
+    else:
+        api.delete("/x")
+        assert api.get("/x").error_status == 404
+
+
 # The directory
 
 

@@ -1,7 +1,6 @@
 """What the statements about S3 objects have in common."""
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
 
 from safelight.blob import Blob
 from safelight.config.kind import PathName, Root, Size
@@ -9,9 +8,9 @@ from safelight.config.spec import Statement, attribute
 from safelight.errors import S3NotConfigured
 from safelight.model import Resources
 from safelight.storage.base import MakeUrl, Storage, Stored
-from safelight.storage.cache import CachedStorage
-from safelight.storage.forgetting import Forgetting
-from safelight.storage.s3.bucket import Bucket
+from safelight.storage.cache import CachedStorage, ObjectCache
+from safelight.storage.forgetting import Forgetting, Shelf
+from safelight.storage.s3.bucket import Bucket, Client
 
 
 class InBucket(Statement):
@@ -69,19 +68,42 @@ def _storage(
         public=cached.public if cached else False,
         cache_control=cached.cache_control if cached else None,
     )
-    account = f"{declared.s3}:" if declared.s3 else ""
-    address = partial(_address, f"{account}{declared.bucket}", bucket)
+    address = _addresses(declared.s3, declared.bucket, bucket)
     own = resources.caches.get(cached.cache_root) if cached and cached.cache_root else None
-    others = [cache for cache in resources.caches.values() if cache is not own] if changes else []
-    storage: Storage = Forgetting(bucket, others, address) if others else bucket
+    storage: Storage = bucket
+    if changes and (others := list(_other_shelves(declared, resources, bucket, own))):
+        storage = Forgetting(bucket, others)
     if own is None:
         return storage
     return CachedStorage(storage, own, address, "public_url" if cached and cached.public else "private_url")
 
 
-def _address(place: str, bucket: Bucket, key: str) -> str:
-    """How caches call an object: bucket and key, after the name of the account if that has one."""
-    return f"{place}/{bucket.full_key(key)}"
+def _other_shelves(
+    declared: InBucket, resources: Resources, bucket: Bucket, own: ObjectCache | None
+) -> Iterator[Shelf]:
+    """Where caches may hold an object that `declared` changes, but as its account in its `own` cache.
+
+    A configuration may have several accounts of one object store, as one that reads and one that writes.
+    """
+    store = _store(resources.s3[declared.s3])
+    for account, client in resources.s3.items():
+        if _store(client) == store:
+            address = _addresses(account, declared.bucket, bucket)
+            for cache in resources.caches.values():
+                if cache is not own or account != declared.s3:
+                    yield cache, address
+
+
+def _store(client: Client) -> tuple[str, int, str]:
+    """Which object store the account is at, however it writes its URLs."""
+    endpoint = client.account.endpoint
+    return endpoint.host, endpoint.port, endpoint.base_path
+
+
+def _addresses(account: str, bucket_name: str, bucket: Bucket) -> Callable[[str], str]:
+    """How caches call objects: bucket and key, after the name of the account if that has one."""
+    place = f"{account}:{bucket_name}" if account else bucket_name
+    return lambda key: f"{place}/{bucket.full_key(key)}"
 
 
 class NotConfigured:

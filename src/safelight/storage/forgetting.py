@@ -6,17 +6,16 @@ from safelight.blob import Blob
 from safelight.storage.base import MakeUrl, Storage, Stored
 from safelight.storage.cache import ObjectCache
 
+Shelf = tuple[ObjectCache, Callable[[str], str]]
+"""A cache, and what makes the address under which it may hold the object of a key."""
+
 
 class Forgetting:
-    """`inner`, with `caches` that must hold nothing of an object that has changed.
+    """`inner`, with `shelves` that must hold nothing of an object that has changed."""
 
-    `address`: what the caches call the object under a key.
-    """
-
-    def __init__(self, inner: Storage, caches: Sequence[ObjectCache], address: Callable[[str], str]) -> None:
+    def __init__(self, inner: Storage, shelves: Sequence[Shelf]) -> None:
         self._inner = inner
-        self._caches = caches
-        self._address = address
+        self._shelves = shelves
 
     def place(self, key: str) -> str:
         return self._inner.place(key)
@@ -41,6 +40,5 @@ class Forgetting:
 
     async def _forget(self, key: str) -> None:
         """Also after a failure: what a store did before it failed is not known."""
-        address = self._address(key)
-        for cache in self._caches:
-            await cache.drop(address)
+        for cache, address in self._shelves:
+            await cache.drop(address(key))

@@ -1,6 +1,7 @@
 """`thumbnailer` and `s3`: the services that endpoints use."""
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import cast
@@ -8,7 +9,7 @@ from typing import cast
 from safelight.config.declaring import Declaring
 from safelight.config.kind import Duration
 from safelight.config.spec import Statement, attribute, value
-from safelight.config.tag import Tag
+from safelight.config.tag import Tag, literal
 from safelight.statements.registry import configuration
 from safelight.storage.s3.account import TWENTY_YEARS_S, Account, Credentials, UrlSignature
 from safelight.storage.s3.address import endpoint_of
@@ -27,6 +28,9 @@ SIGNS_V2 = frozenset(
     }
 )
 """The regions of AWS that know signature version 2: those from before 2014."""
+
+_REGION = re.compile(r"[A-Za-z0-9._-]+")
+"""It becomes part of host names and, between slashes, of signatures."""
 
 
 @configuration("thumbnailer")
@@ -104,6 +108,10 @@ s3 "archive" key="AKIDARCHIVE" secret="SECRETARCHIVE" endpoint="https://s3.examp
         for name, text in self._header_texts():
             if text and not (text.isascii() and text.isprintable()):
                 yield f"'{name}' holds characters that no header may hold, as a line end"
+        region = self._region()
+        if region and not _REGION.fullmatch(region):
+            shown = literal(region)
+            yield f"expected 'region' attribute value to be a name such as eu-west-1; got: {shown}"
         try:
             endpoint_of(self._endpoint(), self.ssl, self.style)
         except ValueError as error:
@@ -113,7 +121,7 @@ s3 "archive" key="AKIDARCHIVE" secret="SECRETARCHIVE" endpoint="https://s3.examp
 
     def concerns(self) -> Iterator[str]:
         """What may not work although it is allowed."""
-        region = self.region or _environment("AWS_REGION", "AWS_DEFAULT_REGION")
+        region = self._region()
         if self.url_signature == "v2" and self._endpoint() is None and region and region not in SIGNS_V2:
             yield (
                 f"region '{region}' refuses private URLs with signature v2; "
@@ -133,7 +141,7 @@ s3 "archive" key="AKIDARCHIVE" secret="SECRETARCHIVE" endpoint="https://s3.examp
         return Account(
             credentials,
             endpoint_of(self._endpoint(), self.ssl, self.style),
-            self.region or _environment("AWS_REGION", "AWS_DEFAULT_REGION"),
+            self._region(),
             cast(UrlSignature, self.url_signature),
             self.url_expires or longest,
         )
@@ -144,7 +152,6 @@ s3 "archive" key="AKIDARCHIVE" secret="SECRETARCHIVE" endpoint="https://s3.examp
         if credentials:
             yield "key", credentials.key_id
             yield "session-token", credentials.session_token
-        yield "region", self.region or _environment("AWS_REGION", "AWS_DEFAULT_REGION")
 
     def _credentials(self) -> Credentials | None:
         """Those of the statement, else those of the environment; never half of each."""
@@ -157,6 +164,9 @@ s3 "archive" key="AKIDARCHIVE" secret="SECRETARCHIVE" endpoint="https://s3.examp
 
     def _endpoint(self) -> str | None:
         return self.endpoint or _environment("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+
+    def _region(self) -> str | None:
+        return self.region or _environment("AWS_REGION", "AWS_DEFAULT_REGION")
 
 
 def _environment(*names: str) -> str | None:

@@ -240,6 +240,23 @@ def test_a_missing_bucket(serve, moto, method):
 
 
 @pytest.mark.covers("s159")
+@pytest.mark.parametrize("name", ["", ".", "..", "/"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        'get {\n source_s3 "o"',
+        'put {\n store_s3 "input"',
+        "delete {\n delete_s3",
+        'get {\n source_failover {\n source_s3 "o"',
+    ],
+)
+def test_what_names_no_bucket(serve, statement, name):
+    """The first part of the key would be the bucket, which a delete removes with all that is in it."""
+    text = f'{statement} bucket="{name}" path="path"\n{"}" * statement.count("{")}'
+    with pytest.raises(ConfigError, match=r"expected 'bucket' attribute value to be the name of a bucket"):
+        serve('s3 key="K" secret="S"\n' + PATHS + text)
+
+
 def test_access_denied(serve, seaweed, bucket):
     seaweed.write(bucket, "old", b"old")
     reader = account(seaweed, credentials=seaweed.reader)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from safelight.blob import Blob
-from safelight.config.kind import PathName, Root, Size
+from safelight.config.kind import PathName, Root, Size, inspect_value
 from safelight.config.spec import Statement, attribute
 from safelight.errors import S3NotConfigured
 from safelight.model import Resources
@@ -20,6 +20,13 @@ class InBucket(Statement):
     path: PathName = attribute(help="name of a `path` template that makes the key")
     prefix: str = attribute(default="", help="put in front of the key; not part of output paths")
     s3: str = attribute(default="", help="name of the `s3` statement with the account", example="archive")
+
+    def check(self) -> Iterator[str]:
+        # The first part of a key would be the bucket, which a delete removes with all that is in it.
+        if not self.bucket.strip("/."):
+            shown = inspect_value(self.bucket)
+            yield f"expected 'bucket' attribute value to be the name of a bucket; got: {shown}"
+        yield from super().check()
 
 
 class CachedObject(InBucket):

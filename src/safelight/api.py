@@ -18,6 +18,7 @@ from safelight.statements.jobs import Jobs
 from safelight.statements.lint import lint, lint_client
 from safelight.statements.paths import Path
 from safelight.statements.result_caches import inspect_result_caches, shelves, tiers
+from safelight.storage.s3.account import Patience
 from safelight.storage.s3.bucket import Client as S3Client
 from safelight.template import Template
 
@@ -69,14 +70,19 @@ def build(
     counters: Counters,
     spool_directory: FilePath | None = None,
     rendering: str = "",
+    request_timeout_s: float | None = None,
 ) -> Api:
     """Make the declared API ready to serve with `engine`.
 
     `spool_directory`: where large objects wait on their way, None for the system's temporary directory.
+    `request_timeout_s`: of requests; object stores that fail are not to use it up.
     `rendering`: how `engine` was told to make images, as text; kept answers count only for the same one.
     Raises: ConfigError for a directory of kept answers that cannot be used.
     """
-    clients = {client.client_name: S3Client(client.account(), spool_directory) for client in config.of(S3)}
+    patience = None if request_timeout_s is None else Patience.of_requests(request_timeout_s)
+    clients = {
+        client.client_name: S3Client(client.account(), spool_directory, patience) for client in config.of(S3)
+    }
     resources = Resources(
         templates(config),
         engine,

@@ -189,6 +189,43 @@ async def test_requests_end_in_time_without_the_object_store(
         await works_again(server)
 
 
+@pytest.mark.parametrize(("break_down", "message"), [(refuse, "cannot be reached"), (fail, "answered 500")])
+def test_a_store_that_fails_leaves_time_for_the_next_source(
+    servers: Servers,
+    client: httpx.Client,
+    seaweed: S3Server,
+    break_down: Callable[[FaultProxy], None],
+    message: str,
+) -> None:
+    """Further attempts are no reason to answer that the request took too long, which helps nobody."""
+    bucket = seaweed.make_bucket()
+    seaweed.write(bucket, "x", b"of the archive")
+    with FaultProxy(seaweed.url) as proxy:
+        account = f'key="{seaweed.access_key}" secret="{seaweed.secret_key}" endpoint='
+        source = f'source_s3 "o" bucket="{bucket}" path="path"'
+        text = f"""
+            s3 {account}"{proxy.url}"
+            s3 "archive" {account}"{seaweed.url}"
+            path "path" "x"
+            get "alone" {{
+                {source}
+                output_image "o"
+            }}
+            get {{
+                source_failover {{
+                    {source}
+                    {source} s3="archive"
+                }}
+                output_image "o"
+            }}
+        """
+        server = servers.start(text, "--workers", "1", "--request-timeout", "12")
+        break_down(proxy)
+        alone = client.get(f"{server.url}/alone")
+        assert (alone.status_code, message in alone.text) == (502, True)
+        assert client.get(server.url).content == b"of the archive"
+
+
 def test_what_needs_no_object_store_is_answered_while_it_hangs(
     servers: Servers, seaweed: S3Server, client: httpx.Client
 ) -> None:

@@ -87,7 +87,14 @@ def load_store(
     def make_app(seat: Seat) -> App:
         return host(
             lambda engine, counters: StoreService(
-                build(config, engine, counters, settings.app.spool_directory, rendering),
+                build(
+                    config,
+                    engine,
+                    counters,
+                    settings.app.spool_directory,
+                    rendering,
+                    settings.app.request_timeout_s,
+                ),
                 settings.app.max_bytes,
             ),
             settings,

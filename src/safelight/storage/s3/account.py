@@ -52,6 +52,15 @@ class Patience:
     backoff_s: float = 0.1
     max_backoff_s: float = 3
 
+    @classmethod
+    def of_requests(cls, timeout_s: float) -> "Patience":
+        """What requests can have that may take `timeout_s` in all.
+
+        A quarter of that goes into further attempts: then there is time to say what is wrong, and to read
+        from the next of several sources.
+        """
+        return cls(give_up_s=min(cls().give_up_s, timeout_s / 4))
+
     def upload_s(self, size: int) -> float:
         """How long an upload of `size` bytes may take until it is answered."""
         return self.silence_s + size / self.slowest_upload_bytes

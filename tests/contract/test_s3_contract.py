@@ -528,6 +528,24 @@ def test_one_store_that_fails_fails_the_request(serve, moto):
     assert served.counters.values["total_s3_store"] == 1
 
 
+def test_a_directory_of_the_object_store_is_no_object(api, seaweed, bucket):
+    """SeaweedFS shows one as an empty object, and says that it has deleted it."""
+    seaweed.write(bucket, "album/x", b"data")
+    served = api("""
+        path "directory" "#{path}/"
+        get {
+            source_s3 "o" bucket="BUCKET" path="directory"
+            output_image "o"
+        }
+        delete {
+            delete_s3 bucket="BUCKET" path="directory"
+        }
+    """)
+    for answer in (served.get("/album"), served.delete("/album"), served.delete("/album")):
+        assert answer.failed(NoSuchKey) == f"S3 bucket '{bucket}' does not contain key 'album/'"
+    assert seaweed.keys(bucket) == ["album/x"]
+
+
 def test_deleting(api, seaweed, bucket):
     seaweed.write(bucket, "pre/x/y", b"data")
     served = api("""

@@ -31,7 +31,7 @@ from safelight.storage.flight import SharedCall
 from safelight.storage.s3 import address, signature
 from safelight.storage.s3.account import Account, Patience
 from safelight.storage.s3.library import Library, expressible
-from safelight.storage.s3.transport import Refused, Transport, TransportError, Unreachable, Upload
+from safelight.storage.s3.transport import Found, Refused, Transport, TransportError, Unreachable, Upload
 from safelight.url import Url
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ _BAD_NAMES = {
         ("XMinioInvalidObjectName", "XMinioInvalidResourceName", "InvalidObjectName"), "it is no name"
     ),
 }
+_DIRECTORY = "application/x-directory"
 _log = structlog.get_logger("safelight.storage")
 
 
@@ -239,7 +240,7 @@ class Bucket:
             """After the first attempt a missing object is one that we have deleted."""
             nonlocal was_there
             if not was_there:
-                await _be_there(transport, full_key)
+                await self._be_there(transport, full_key)
             seen, was_there = was_there, True
             try:
                 await transport.delete(full_key)
@@ -270,7 +271,7 @@ class Bucket:
 
     async def _receive(self, transport: Transport, full_key: str, max_bytes: int) -> _Content:
         """The whole object or nothing. Raises: _Larger, StorageError, Unreachable, Refused."""
-        found = await transport.get(full_key)
+        found = await self._found(transport, full_key)
         try:
             if found.size > max_bytes:
                 raise _Larger(found.size)
@@ -281,6 +282,31 @@ class Bucket:
             return _Content(data, found.content_type, found.modified, found.version)
         finally:
             await found.close()
+
+    async def _be_there(self, transport: Transport, full_key: str) -> None:
+        """Raises: Unreachable; Refused, unless the object exists.
+
+        A GET says whether the key or its bucket is missing, whether the name is none, or a directory; a HEAD
+        has no words for it.
+        """
+        try:
+            is_there = not full_key.endswith("/") and await transport.version(full_key) is not None
+        except Refused as refused:
+            if refused.status != 400:
+                raise
+            is_there = False
+        if not is_there:
+            found = await self._found(transport, full_key)
+            await found.close()
+
+    async def _found(self, transport: Transport, full_key: str) -> Found:
+        """Raises: Unreachable; Refused, also for a directory, which SeaweedFS shows as an empty object."""
+        found = await transport.get(full_key)
+        is_directory = full_key.endswith("/") and found.content_type == _DIRECTORY
+        if is_directory and not self._client.account.endpoint.is_aws:
+            await found.close()
+            raise Refused(404, f"GET {full_key}: a directory")
+        return found
 
     async def _spooled(self, arriving: AsyncGenerator[bytes]) -> Blob:
         """Raises: StorageError, Unreachable."""
@@ -389,20 +415,6 @@ class Bucket:
 def _fits_header(text: str) -> bool:
     """Whether all clients can send `text` in a header."""
     return text.isascii() and text.isprintable()
-
-
-async def _be_there(transport: Transport, full_key: str) -> None:
-    """Raises: Refused, unless the object exists. A GET says whether the key or its bucket is missing, or the
-    name is none; a HEAD has no words for it.
-    """
-    try:
-        if await transport.version(full_key) is not None:
-            return
-    except Refused as refused:
-        if refused.status != 400:
-            raise
-    found = await transport.get(full_key)
-    await found.close()
 
 
 def _may_pass(failure: TransportError) -> bool:

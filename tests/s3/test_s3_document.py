@@ -4,11 +4,17 @@ import json
 import os
 import re
 import shutil
+import ssl
 import subprocess
+import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import fields
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from certificates import Authority
 from s3_servers import S3Server
 from serving import ROOT, Servers
 
@@ -81,6 +87,54 @@ def test_every_attribute_of_the_account_is_in_the_table() -> None:
     declared = {field.name for field in fields(S3)} - {"tag"}
     attributes = {name.removesuffix("_attribute").replace("_", "-") for name in declared}
     assert set(re.findall(r"`([\w-]+)`", first_cells)) == attributes
+
+
+class NoObjects(BaseHTTPRequestHandler):
+    """An object store in which nothing is."""
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name there)
+        """Nowhere."""
+
+
+@pytest.fixture
+def secure_store(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """The URL of an object store, and the file of the authority that signed its certificate."""
+    authority = Authority(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("store"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), NoObjects) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"https://127.0.0.1:{server.server_port}", authority.file
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("key", ["a", "a//b"])
+def test_an_authority_of_ones_own(secure_store: tuple[str, Path], tmp_path: Path, key: str) -> None:
+    """Odd keys go through another client than the rest; both have to know it."""
+    url, authority = secure_store
+    (tmp_path / "s3.sdl").write_text(f"""
+        s3 key="K" secret="S" endpoint="{url}" region="us-east-1"
+        path "key" "{key}"
+        get {{
+            source_s3 "o" bucket="photos" path="key"
+            output_image "o"
+        }}
+    """)
+    done = subprocess.run(
+        [sys.executable, "-m", "safelight", "request", "--config", "s3.sdl", "GET", "/"],
+        cwd=tmp_path,
+        env={**os.environ, "SSL_CERT_FILE": str(authority), "NO_PROXY": "127.0.0.1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout + done.stderr == f"S3 bucket 'photos' does not contain key '{key}'\n"
 
 
 def test_policies_and_keys_are_json() -> None:

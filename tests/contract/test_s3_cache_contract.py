@@ -376,6 +376,27 @@ def test_a_bound_for_the_directory(serve, seaweed, bucket, cache):
     assert api.get("/x0").body == bytes(30_000)
 
 
+@pytest.mark.parametrize("written", ["./cache", "cache/", "CACHE", "link"])
+def test_a_directory_is_one_however_it_is_written(serve, seaweed, bucket, cache, written):
+    """So there is one bound, the smallest, and nobody keeps an old copy of what another one replaces."""
+    (cache.parent / "link").symlink_to(cache)
+    root = written.replace("CACHE", str(cache))
+    api = serve(f"""
+        {account(seaweed)}{PATHS}
+        get "bounded" {{
+            source_s3 "o" bucket="{bucket}" path="path" cache-root="cache" cache-max-size="100KB"
+            output_image "o"
+        }}
+        put {{
+            store_s3 "input" bucket="{bucket}" path="path" cache-root="{root}"
+        }}
+    """)
+    for number in range(8):
+        api.put(f"/x{number}", bytes(30_000))
+    kept = [file.stat().st_size for file in cache.rglob("*") if file.is_file()]
+    assert sum(kept) <= 100_000
+
+
 @pytest.mark.parametrize("written", ['"big"', "0", '"-1GB"'])
 def test_what_is_no_bound(serve, cache, written):
     with pytest.raises(ConfigError, match="expected 'cache-max-size' attribute value to be a size such as"):

@@ -56,6 +56,10 @@ REFUSED = {
         ACCOUNT + endpoint(f'cache root="objects"\n{S3_SOURCE}output_image "a"'),
         "directory 'objects' caches objects already, as 'cache-root'",
     ),
+    "a directory of objects, written otherwise": (
+        ACCOUNT + endpoint(f'cache root="./objects/"\n{S3_SOURCE}output_image "a"'),
+        "directory './objects/' caches objects already, as 'cache-root'",
+    ),
     "stale without an age": (
         endpoint('cache root="c" stale-if-error="1h"\noutput_ok'),
         "expected 'max-age' attribute to be set: without it no answer becomes stale",

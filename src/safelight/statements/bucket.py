@@ -1,5 +1,6 @@
 """What the statements about S3 objects have in common."""
 
+import os
 from collections.abc import Callable, Iterator
 
 from safelight.blob import Blob
@@ -76,7 +77,7 @@ def _storage(
         cache_control=cached.cache_control if cached else None,
     )
     address = _addresses(declared.s3, declared.bucket, bucket)
-    own = resources.caches.get(cached.cache_root) if cached and cached.cache_root else None
+    own = resources.caches.get(directory_of(cached.cache_root)) if cached and cached.cache_root else None
     storage: Storage = bucket
     if changes and (others := list(_other_shelves(declared, resources, bucket, own))):
         storage = Forgetting(bucket, others)
@@ -111,6 +112,11 @@ def _addresses(account: str, bucket_name: str, bucket: Bucket) -> Callable[[str]
     """How caches call objects: bucket and key, after the name of the account if that has one."""
     place = f"{account}:{bucket_name}" if account else bucket_name
     return lambda key: f"{place}/{bucket.full_key(key)}"
+
+
+def directory_of(root: str) -> str:
+    """One name for a directory, however it is written."""
+    return os.path.realpath(root)
 
 
 class NotConfigured:

@@ -8,7 +8,7 @@ from safelight.config.load import Config
 from safelight.config.problem import Problem
 from safelight.errors import ConfigError
 from safelight.model import Counters
-from safelight.statements.bucket import CachedObject
+from safelight.statements.bucket import CachedObject, directory_of
 from safelight.statements.endpoint import EndpointStatement
 from safelight.storage.bounded import BoundedDirectory
 from safelight.storage.cache import LAYOUT, ObjectCache, check_directory
@@ -16,15 +16,15 @@ from safelight.timing import current_account
 
 
 def caches(config: Config, counters: Counters) -> Mapping[str, ObjectCache]:
-    """The caches by directory; a directory that cannot be used has none.
+    """The caches by directory, as `directory_of` has it; a directory that cannot be used has none.
 
     Raises: ConfigError for one that may not be used.
     """
     counting = partial(_count, counters)
-    usable = {user.cache_root for user in _users(config) if user.cache_root and not _concern(user.cache_root)}
+    roots = {user.cache_root for user in _users(config) if user.cache_root and not _concern(user.cache_root)}
     return {
         root: ObjectCache(BoundedDirectory(Path(root), LAYOUT, _bound(config, root)), counting)
-        for root in usable
+        for root in map(directory_of, roots)
     }
 
 
@@ -60,8 +60,12 @@ def _concern(root: str) -> str | None:
 
 
 def _bound(config: Config, root: str) -> int | None:
-    """The smallest bound that any statement sets for `root`, in bytes."""
-    bounds = [user.cache_max_size for user in _users(config) if user.cache_root == root]
+    """The smallest bound that any statement sets for the directory `root`, in bytes."""
+    bounds = [
+        user.cache_max_size
+        for user in _users(config)
+        if user.cache_root and directory_of(user.cache_root) == root
+    ]
     return min(filter(None, bounds), default=None)
 
 

@@ -12,7 +12,7 @@ from safelight.errors import ConfigError, SafelightError, StorageError
 from safelight.model import TierPlace
 from safelight.results.shelf import Shelf
 from safelight.results.tier import ANSWERS, MARKS, Tier
-from safelight.statements.bucket import CachedObject, InBucket
+from safelight.statements.bucket import CachedObject, InBucket, directory_of
 from safelight.statements.cache import CacheStatement
 from safelight.statements.clients import S3
 from safelight.statements.endpoint import EndpointStatement, endpoints_of
@@ -58,7 +58,9 @@ def tiers(config: Config, clients: Mapping[str, Client]) -> Mapping[TierPlace, T
 def inspect_result_caches(config: Config, paths: Mapping[str, Template]) -> Iterator[Problem]:
     """Complaints about caches that cannot be used, or whose answers would be wrong."""
     taken = {
-        str(part.cache_root) for part in _parts(config) if isinstance(part, CachedObject) and part.cache_root
+        directory_of(part.cache_root)
+        for part in _parts(config)
+        if isinstance(part, CachedObject) and part.cache_root
     }
     accounts = {client.client_name: Client(client.account()) for client in config.of(S3)}
     for endpoint, cache in _users(config):
@@ -175,7 +177,7 @@ def _beginning(accounts: Mapping[str, Client], account: str, bucket: str, prefix
 
 def _unusable(root: str, taken: set[str]) -> Iterator[str]:
     directory = Path(root)
-    if root in taken:
+    if directory_of(root) in taken:
         yield f"directory '{root}' caches objects already, as 'cache-root': give answers one of their own"
     if directory.exists() and not directory.is_dir():
         yield f"'{root}' is not a directory"

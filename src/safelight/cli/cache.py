@@ -59,7 +59,7 @@ def stats_command(config: Path, data: Path | None, lenient: bool) -> None:
 @click.option(
     "--source", "sources", multiple=True, help="File, or s3://BUCKET/KEY, that answers were made of."
 )
-@click.option("--tag", "tags", multiple=True, help="Tag of answers.")
+@click.option("--tag", "tags", multiple=True, help="Tag of answers, or several with commas.")
 @click.option("--all", "everything", is_flag=True, help="Every answer.")
 def purge_command(
     config: Path,
@@ -81,6 +81,9 @@ def purge_command(
     """
     if not (urls or sources or tags or everything):
         raise click.UsageError("nothing to drop: use --url, --source, --tag or --all")
+    for option, given in (("--url", urls), ("--tag", tags)):
+        if any(not text.strip(", ") for text in given):
+            raise click.UsageError(f"{option} names nothing")
     from safelight.results.epochs import ALL
 
     declared = _loaded(config, data, lenient=lenient)
@@ -149,10 +152,10 @@ def _slots(
     config: "Config", urls: tuple[str, ...], sources: tuple[str, ...], tags: tuple[str, ...]
 ) -> Iterator[int]:
     """What is to be dropped. Raises: ConfigError for something that no source reads; BadRequest."""
-    from safelight.results.epochs import place_slot, tag_slot, url_slot
+    from safelight.results.epochs import place_slot, tag_slots, url_slot
     from safelight.statements.purge import path_of_url
     from safelight.statements.result_caches import places
 
     yield from (url_slot(path_of_url(url)) for url in urls)
-    yield from (tag_slot(tag) for tag in tags)
+    yield from (slot for tag in tags for slot in tag_slots(tag))
     yield from (place_slot(place) for source in sources for place in places(config, source))

@@ -57,6 +57,11 @@ def tag_slot(tag: str) -> int:
     return _slot("tag " + tag)
 
 
+def tag_slots(tags: str) -> list[int]:
+    """The slots of comma-separated tags."""
+    return [tag_slot(tag.strip()) for tag in tags.split(",") if tag.strip()]
+
+
 def _slot(name: str) -> int:
     return 1 + crc32(name.encode("utf-8", "surrogateescape")) % (SLOTS - 1)
 

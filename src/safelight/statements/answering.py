@@ -11,7 +11,7 @@ import structlog
 from safelight.errors import BadRequest, Busy, ImageError, SafelightError, SetupError, StorageError, Timeout
 from safelight.model import Answer, Compute, Counters, RequestState, Standing
 from safelight.results.entry import Entry, Head, checksum
-from safelight.results.epochs import ALL, tag_slot, url_slot
+from safelight.results.epochs import ALL, tag_slots, url_slot
 from safelight.results.memory import Key
 from safelight.results.reading import Reading
 from safelight.results.shared import Shared
@@ -241,8 +241,7 @@ class KeptAnswers:
         """Raises: SetupError."""
         if self._tags is None:
             return []
-        tags = self._tags.render(state.variables.lookup).split(",")
-        return [tag_slot(tag.strip()) for tag in tags if tag.strip()]
+        return tag_slots(self._tags.render(state.variables.lookup))
 
     # Behind requests
 

@@ -1,13 +1,13 @@
 """`purge_cache`: drop kept answers."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from safelight.config.kind import PathName, Root
 from safelight.config.spec import attribute
 from safelight.model import Change, RequestState, Resources, Store
-from safelight.results.epochs import Epochs, place_slot, tag_slot, url_slot
+from safelight.results.epochs import Epochs, place_slot, tag_slots, url_slot
 from safelight.results.tier import Tier, purge_all
 from safelight.statements.bucket import NotConfigured
 from safelight.statements.condition import VariableConditional, store_when
@@ -21,8 +21,8 @@ from safelight.variables import NO_LOCALS
 
 _ORIGIN = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 
-Slot = Callable[[RequestState], int | None]
-"""The slot that a request is about; None for none."""
+Slots = Callable[[RequestState], Collection[int]]
+"""The slots that a request is about."""
 
 
 @store("purge_cache")
@@ -41,7 +41,9 @@ class PurgeCache(VariableConditional):
         help="decoded path of a URL, or a whole URL; its answers are dropped whatever their parameters",
         example="/thumbnail/#{path}",
     )
-    tags: Template | None = attribute(default=None, name="tag", help="tag of the answers", example="#{album}")
+    tags: Template | None = attribute(
+        default=None, name="tag", help="comma-separated tags of the answers", example="#{album}"
+    )
     root: Root | None = attribute(default=None, help="directory of the file that answers were made of")
     bucket: str | None = attribute(default=None, help="bucket of the object that answers were made of")
     path: PathName | None = attribute(
@@ -61,40 +63,38 @@ class PurgeCache(VariableConditional):
 
     def build(self, resources: Resources) -> Store:
         epochs = [shelf.epochs for shelf in resources.shelves.values()]
-        return store_when(self, Purge(self._slot(resources), epochs, list(resources.tiers.values())))
+        return store_when(self, Purge(self._slots(resources), epochs, list(resources.tiers.values())))
 
-    def _slot(self, resources: Resources) -> Slot:
+    def _slots(self, resources: Resources) -> Slots:
         if self.url is not None:
-            return _of_text(self.url, _url_slot)
+            return _of_text(self.url, _url_slots)
         if self.tags is not None:
-            return _of_text(self.tags, tag_slot)
+            return _of_text(self.tags, tag_slots)
         if self.root is not None:
             return self._of_place(FileStorage(Path(self.root)), resources, NO_LOCALS)
         name, client = self.bucket or "", resources.s3.get(self.s3)
         storage = NotConfigured() if client is None else client.bucket(name, prefix=self.prefix)
         return self._of_place(storage, resources, {"bucket": name})
 
-    def _of_place(self, storage: Storage, resources: Resources, local: Mapping[str, str]) -> Slot:
-        def slot(state: RequestState) -> int:
+    def _of_place(self, storage: Storage, resources: Resources, local: Mapping[str, str]) -> Slots:
+        def slots(state: RequestState) -> list[int]:
             path = render_path(self.path or "", resources.paths, state.variables, local)
-            return place_slot(storage.place(path))
+            return [place_slot(storage.place(path))]
 
-        return slot
-
-
-def _of_text(template: Template, slot_of: Callable[[str], int]) -> Slot:
-    def slot(state: RequestState) -> int | None:
-        text = template.render(state.variables.lookup)
-        return slot_of(text) if text else None
-
-    return slot
+        return slots
 
 
-def _url_slot(text: str) -> int:
+def _of_text(template: Template, slots_of: Callable[[str], Collection[int]]) -> Slots:
+    return lambda state: slots_of(template.render(state.variables.lookup))
+
+
+def _url_slots(text: str) -> list[int]:
     """Raises: BadRequest for a URL that is no UTF-8."""
+    if not text:
+        return []
     if _ORIGIN.match(text):
-        return url_slot(path_of_url(text))
-    return url_slot(text if text.startswith("/") else f"/{text}")
+        return [url_slot(path_of_url(text))]
+    return [url_slot(text if text.startswith("/") else f"/{text}")]
 
 
 def path_of_url(url: str) -> str:
@@ -104,25 +104,25 @@ def path_of_url(url: str) -> str:
 
 
 class Purge:
-    """Marks a slot in all caches of the configuration."""
+    """Marks slots in all caches of the configuration."""
 
-    def __init__(self, slot: Slot, epochs: Sequence[Epochs], tiers: Sequence[Tier]) -> None:
-        self._slot = slot
+    def __init__(self, slots: Slots, epochs: Sequence[Epochs], tiers: Sequence[Tier]) -> None:
+        self._slots = slots
         self._epochs = epochs
         self._tiers = tiers
 
     def plan(self, state: RequestState) -> Change | None:
         """Raises: PathNotDefined, PathRenderingError, VariableNotDefined, Forbidden."""
-        slot = self._slot(state)
-        return None if slot is None else Mark(slot, self._epochs, self._tiers)
+        slots = self._slots(state)
+        return Mark(slots, self._epochs, self._tiers) if slots else None
 
 
 class Mark:
     """One purge, decided and not yet made."""
 
-    def __init__(self, slot: int, epochs: Sequence[Epochs], tiers: Sequence[Tier]) -> None:
-        self.place = f"cached:{slot}"
-        self._mark_slot = slot
+    def __init__(self, slots: Collection[int], epochs: Sequence[Epochs], tiers: Sequence[Tier]) -> None:
+        self.place = f"cached:{','.join(map(str, slots))}"
+        self._slots = slots
         self._epochs = epochs
         self._tiers = tiers
 
@@ -132,10 +132,11 @@ class Mark:
         Raises: StorageUnreachable; answers of this machine are dropped nevertheless.
         """
         try:
-            await purge_all(self._tiers, [self._mark_slot])
+            await purge_all(self._tiers, self._slots)
         finally:
             for epochs in self._epochs:
-                epochs.mark(self._mark_slot)
+                for slot in self._slots:
+                    epochs.mark(slot)
 
     def record(self, state: RequestState) -> None:
         """Nothing to note."""

@@ -1,0 +1,39 @@
+"""`safelight cache` beside a server, with answers that are on this machine only."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from results_site import Sites
+
+from safelight.cli.cache import command
+
+TAGGED = 'get "x" { cache root="cache" tag="red, #{path}"; output_text "a"; }'
+
+
+def run(text: str, *arguments: str) -> Result:
+    file = Path("command.sdl")
+    file.write_text(text)
+    return CliRunner().invoke(command, [arguments[0], "--config", str(file), *arguments[1:]])
+
+
+@pytest.mark.parametrize(
+    ("tags", "state"), [("blue,red", "fwd=miss"), (" red ", "fwd=miss"), ("blue, green", "hit")]
+)
+async def test_several_tags_may_be_named_as_the_cache_does(sites: Sites, tags: str, state: str) -> None:
+    site = sites(TAGGED)
+    await site.state("/x/a")
+    done = await asyncio.to_thread(run, TAGGED, "purge", "--tag", tags)
+    assert done.exit_code == 0, done.output
+    assert await site.state("/x/a") == state
+
+
+@pytest.mark.parametrize("option", [("--tag", ""), ("--tag", " , "), ("--url", "")])
+def test_what_names_nothing_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = run(TAGGED, "purge", *option)
+    assert refused.exit_code == 2
+    assert f"{option[0]} names nothing" in refused.output

@@ -669,6 +669,15 @@ async def test_purges_drop_what_they_name_in_all_processes(
     assert await one.state("/images/a") == state
 
 
+async def test_a_purge_by_a_new_tag_drops_what_was_kept_before_there_was_one(sites: Sites) -> None:
+    former = site_with_old(sites, 'tag="red"', PURGES)
+    assert [await former.state("/images/a") for _ in range(2)] == ["fwd=miss", "hit"]
+    site = sites(images('tag="blue"', PURGES))
+    await site.state("/images/a")
+    await site.delete("/by-tag/blue")
+    assert await site.state("/images/a") == "fwd=miss"
+
+
 async def test_a_purge_by_url_drops_what_other_parameters_have_made(sites: Sites) -> None:
     site = sites(QUERY + 'delete "by-url" { purge_cache url="/images/#{path}"; }')
     site.write("images/a", OLD)

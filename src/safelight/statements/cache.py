@@ -108,7 +108,7 @@ class CacheStatement(Statement):
             self.stale_while_revalidate or 0,
             self.stale_if_error or 0,
         )
-        fingerprint = Fingerprint(steps, (self,), captured, resources)
+        fingerprint = Fingerprint(steps, (self,), captured, resources, self.tags.text if self.tags else "")
         shared = self._shared(shelf, steps, resources)
         return KeptAnswers(shelf, fingerprint, freshness, self.key, self.tags, resources.counters, shared)
 

@@ -62,7 +62,8 @@ class Fingerprint:
     """Makes the keys of one endpoint's answers.
 
     `steps`: what makes them. `others`: statements whose variables count as well, but not what they say.
-    `captured`: variables of the matchers.
+    `captured`: variables of the matchers. `tags`: template of what the answers can be dropped by, which they
+    remember: with another one they begin anew.
     """
 
     def __init__(
@@ -71,13 +72,14 @@ class Fingerprint:
         others: Sequence[Statement],
         captured: Collection[str],
         resources: Resources,
+        tags: str = "",
     ) -> None:
         read = names_read((*steps, *others), resources.paths)
         given = {*captured, "path"}
         bases = {"path"} if read & _OF_PATH else set[str]()
         bases |= {"image_name"} if read & _OF_IMAGES else set[str]()
         self._names = tuple(sorted(((read | bases) & given) | (read & {OPTIONS})))
-        self._definition = sha256(repr(list(_definition(steps, resources))).encode()).hexdigest()
+        self._definition = sha256(repr([*_definition(steps, resources), tags]).encode()).hexdigest()
 
     def key(self, state: RequestState) -> Key:
         """The key of what answers this request. Raises: SetupError."""

@@ -8,7 +8,9 @@ from typing import Self
 
 
 class SafelightError(Exception):
-    """Base of every error that Safelight raises on purpose."""
+    """Base of every error that Safelight raises on purpose. `causes`: all failures that have led to it."""
+
+    causes: "tuple[SafelightError, ...]" = ()
 
     def __init__(self, message: str, *, detail: str | None = None) -> None:
         super().__init__(message)
@@ -132,3 +134,13 @@ class ImageNotLoaded(SetupError):
 
 class S3NotConfigured(SetupError):
     """An S3 statement without an `s3` client to use."""
+
+
+def is_passing(error: SafelightError) -> bool:
+    """Whether it says nothing about what was asked for: another attempt may succeed.
+
+    Of several causes one is enough.
+    """
+    if error.causes:
+        return any(map(is_passing, error.causes))
+    return isinstance(error, StorageError | Busy | Timeout | ImageError)

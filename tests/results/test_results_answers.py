@@ -8,11 +8,12 @@ import pytest
 from results_site import Site, Sites
 
 from safelight.blob import MemoryBlob
-from safelight.errors import NotFound, SafelightError, StorageError
+from safelight.errors import NotFound, SafelightError, StorageError, Timeout
 from safelight.model import Answer, AnswerCache, Request, RequestState
 from safelight.results.epochs import place_slot
 from safelight.results.reading import Origin
 from safelight.run import begin
+from safelight.storage.base import Stored
 from safelight.storage.file import FileStorage
 from safelight.uri import parse_query
 
@@ -556,6 +557,38 @@ async def test_what_is_said_of_the_image_is_not_hidden_by_an_old_answer(sites: S
     await aged(site)
     with pytest.raises(NotFound):
         await asked(site, failing(NotFound("gone")))
+
+
+EITHER = """
+path "name" "#{path}"
+get "either" {
+    cache root="cache" OPTIONS
+    source_failover {
+        source_file "image" root="first" path="name"
+        source_file "image" root="second" path="name"
+    }
+    output_image "image"
+}
+"""
+
+
+@pytest.mark.parametrize("first", [StorageError("down"), NotFound("absent")])
+async def test_an_old_answer_serves_where_all_sources_fail_one_of_them_by_itself(
+    sites: Sites, monkeypatch: pytest.MonkeyPatch, first: SafelightError
+) -> None:
+    site = sites(EITHER.replace("OPTIONS", 'max-age="1s" stale-if-error="1h"'))
+    site.write("first/a", OLD)
+    assert await site.state("/either/a") == "fwd=miss"
+    await aged(site)
+    failures = {"first": first, "second": Timeout("too slow")}
+
+    async def get(storage: FileStorage, key: str, max_bytes: int) -> Stored:
+        raise failures[storage.root.name]
+
+    monkeypatch.setattr(FileStorage, "get", get)
+    answer = await site.get("/either/a")
+    assert (answer.status_code, answer.content) == (200, OLD)
+    assert answer.headers["cache-status"].endswith("; detail=ERROR")
 
 
 async def test_what_a_renewal_is_told_of_the_image_is_not_hidden_either(sites: Sites) -> None:

@@ -8,7 +8,7 @@ from time import monotonic, time
 
 import structlog
 
-from safelight.errors import BadRequest, Busy, ImageError, SafelightError, SetupError, StorageError, Timeout
+from safelight.errors import BadRequest, SafelightError, SetupError, StorageError, is_passing
 from safelight.model import Answer, Compute, Counters, RequestState, Standing
 from safelight.results.entry import Entry, Head, checksum
 from safelight.results.epochs import ALL, tag_slots, url_slot
@@ -30,9 +30,6 @@ RENEWAL_S = 60.0
 """Longest that renewing an answer behind a request may take."""
 
 _MAX_FAILURES = 1024
-_PASSING = (StorageError, Busy, Timeout, ImageError)
-"""Failures that say nothing about what was asked for."""
-
 _log = structlog.get_logger("safelight.results")
 
 
@@ -118,8 +115,9 @@ class KeptAnswers:
         if failure is None or not failure.is_passing:
             try:
                 return await self._new(key, url, state, compute, "stale")
-            except _PASSING as error:
-                if not self._shelf.is_valid(entry, url):  # an answer that was dropped is never served
+            except SafelightError as error:
+                # an answer that was dropped is never served
+                if not is_passing(error) or not self._shelf.is_valid(entry, url):
                     raise
                 _log.warning("result cache: serving an old answer", reason=error.message)
         return self._old(entry, age_of(entry, time()), "ERROR")
@@ -186,8 +184,9 @@ class KeptAnswers:
             answer = await compute(replace(state, reading=reading))
             self._failures.pop(key, None)
             return await self._keep(key, answer, reading, state)
-        except _PASSING as error:
-            self._remember_failure(key, error)
+        except SafelightError as error:
+            if is_passing(error):
+                self._remember_failure(key, error)
             raise
         finally:
             if self._readings.get(key) is reading:
@@ -277,8 +276,8 @@ class KeptAnswers:
         now = monotonic()
         if len(self._failures) >= _MAX_FAILURES:
             self._failures = {known: late for known, late in self._failures.items() if late.until > now}
-        is_passing = not isinstance(error, SafelightError) or isinstance(error, _PASSING)
-        self._failures[key] = _Failure(now + PAUSE_AFTER_FAILURE_S, is_passing)
+        passes = not isinstance(error, SafelightError) or is_passing(error)
+        self._failures[key] = _Failure(now + PAUSE_AFTER_FAILURE_S, passes)
 
     def _note(self, state: str, statistic: str) -> None:
         """Count for the statistics and for the line of the request."""

@@ -209,7 +209,9 @@ def _all_failed(failures: list[tuple[str, SafelightError]]) -> SafelightError:
     listed = ", ".join(f"{name}({_class_name(error)}: {error.message})" for name, error in failures)
     message = f"all sources failed: {listed}"
     missing = bool(failures) and isinstance(failures[0][1], NotFound)
-    return NotFound(message) if missing else SetupError(message)
+    error = NotFound(message) if missing else SetupError(message)
+    error.causes = tuple(failure for _, failure in failures)
+    return error
 
 
 def _class_name(error: SafelightError) -> str:

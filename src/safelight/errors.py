@@ -139,8 +139,10 @@ class S3NotConfigured(SetupError):
 def is_passing(error: SafelightError) -> bool:
     """Whether it says nothing about what was asked for: another attempt may succeed.
 
-    Of several causes one is enough.
+    Of several causes one is enough. What a storage refuses is none, or what was kept would outlive the right
+    to read it.
     """
     if error.causes:
         return any(map(is_passing, error.causes))
-    return isinstance(error, StorageError | Busy | Timeout | ImageError)
+    is_refusal = isinstance(error, NoSuchBucket | S3AccessDenied)
+    return isinstance(error, StorageError | Busy | Timeout | ImageError) and not is_refusal

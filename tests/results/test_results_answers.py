@@ -8,7 +8,14 @@ import pytest
 from results_site import Site, Sites
 
 from safelight.blob import MemoryBlob
-from safelight.errors import NotFound, SafelightError, StorageError, Timeout
+from safelight.errors import (
+    NoSuchBucket,
+    NotFound,
+    S3AccessDenied,
+    SafelightError,
+    StorageError,
+    Timeout,
+)
 from safelight.model import Answer, AnswerCache, Request, RequestState
 from safelight.results.epochs import place_slot
 from safelight.results.reading import Origin
@@ -557,6 +564,17 @@ async def test_what_is_said_of_the_image_is_not_hidden_by_an_old_answer(sites: S
     await aged(site)
     with pytest.raises(NotFound):
         await asked(site, failing(NotFound("gone")))
+
+
+@pytest.mark.parametrize("error", [S3AccessDenied("denied"), NoSuchBucket("no bucket")])
+async def test_what_must_not_be_read_any_more_is_not_served(sites: Sites, error: StorageError) -> None:
+    """As Amazon says of a deleted object to whom it does not tell what is there."""
+    site = sites(images('max-age="1s" stale-if-error="1h"'))
+    await asked(site, succeeding(OLD))
+    await aged(site)
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            await asked(site, failing(error))
 
 
 EITHER = """

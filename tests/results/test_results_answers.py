@@ -598,15 +598,56 @@ async def test_an_old_answer_serves_where_all_sources_fail_one_of_them_by_itself
     site.write("first/a", OLD)
     assert await site.state("/either/a") == "fwd=miss"
     await aged(site)
-    failures = {"first": first, "second": Timeout("too slow")}
-
-    async def get(storage: FileStorage, key: str, max_bytes: int) -> Stored:
-        raise failures[storage.root.name]
-
-    monkeypatch.setattr(FileStorage, "get", get)
+    fail(monkeypatch, {"first": first, "second": Timeout("too slow")})
     answer = await site.get("/either/a")
     assert (answer.status_code, answer.content) == (200, OLD)
     assert answer.headers["cache-status"].endswith("; detail=ERROR")
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, failures: dict[str, SafelightError]) -> None:
+    """Let the roots with these names fail until they are taken out of `failures`."""
+    get = FileStorage.get
+
+    async def failing_get(storage: FileStorage, key: str, max_bytes: int) -> Stored:
+        if storage.root.name in failures:
+            raise failures[storage.root.name]
+        return await get(storage, key, max_bytes)
+
+    monkeypatch.setattr(FileStorage, "get", failing_get)
+
+
+async def test_what_stands_in_for_a_source_that_is_down_is_not_kept(
+    sites: Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = sites(EITHER.replace("OPTIONS", ""))
+    site.write("first/a", NEW)
+    site.write("second/a", OLD)
+    failures: dict[str, SafelightError] = {"first": StorageError("down")}
+    fail(monkeypatch, failures)
+    for _ in range(2):
+        answer = await site.get("/either/a")
+        assert answer.content == OLD
+        assert answer.headers["cache-status"] == "safelight; fwd=miss"
+    failures["first"] = S3AccessDenied("nothing is told of what is not there")
+    assert [await site.state("/either/a") for _ in range(2)] == ["fwd=miss", "hit"]
+
+
+async def test_what_stands_in_is_not_made_behind_every_request(
+    sites: Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = sites(EITHER.replace("OPTIONS", 'max-age="1s" stale-while-revalidate="1h"'))
+    site.write("first/a", NEW)
+    site.write("second/a", OLD)
+    await site.state("/either/a")
+    await aged(site)
+    fail(monkeypatch, {"first": StorageError("down")})
+    before = site.sourced
+    for _ in range(20):
+        answer = await site.get("/either/a")
+        assert answer.content == NEW
+        assert answer.headers["cache-status"].endswith("; detail=REVALIDATING")
+        await asyncio.sleep(0.002)
+    assert site.sourced <= before + 1
 
 
 async def test_what_a_renewal_is_told_of_the_image_is_not_hidden_either(sites: Sites) -> None:

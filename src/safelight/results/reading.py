@@ -34,6 +34,10 @@ class Witness(Protocol):
         """It was read; `version`: as `Storage.version` has it. Not told of what failed to be read."""
         ...
 
+    def misses(self) -> None:
+        """Something failed to be read that could be read another time; another source may stand in for it."""
+        ...
+
 
 class Nobody:
     """The witness of requests whose answers are not kept."""
@@ -42,11 +46,14 @@ class Nobody:
 
     def ends(self, origin: Origin, key: str, version: str | None) -> None: ...
 
+    def misses(self) -> None: ...
+
 
 class Reading:
     """What a computation depends on, noted while it runs. `url`: the slot of the URL that was asked for.
 
-    `began_s`: by `time.monotonic`. `marks`: of answers that machines share, from before anything was read.
+    `began_s`: by `time.monotonic`. `is_makeshift`: what comes of it is only right while a source fails that
+    comes before the one that worked. `marks`: of answers that machines share, from before anything was read.
     """
 
     def __init__(self, epochs: Epochs, url: int) -> None:
@@ -55,6 +62,7 @@ class Reading:
         self._is_uncertain = False
         self._begun: list[Read] = []
         self._ended: list[Read] = []
+        self.is_makeshift = False
         self.began_s = monotonic()
         self.identity = epochs.identity
         self.made = epochs.now()
@@ -78,6 +86,10 @@ class Reading:
         """See `Witness`."""
         self._begun.remove(Read(origin.name, key, ""))
         self._ended.append(Read(origin.name, key, version))
+
+    def misses(self) -> None:
+        """See `Witness`."""
+        self.is_makeshift = True
 
     @property
     def reads(self) -> tuple[Read, ...]:

@@ -206,7 +206,7 @@ class KeptAnswers:
         return found
 
     async def _keep(self, key: Key, answer: Answer, reading: Reading, state: RequestState) -> "_Made":
-        if not may_be_kept(answer):
+        if reading.is_makeshift or not may_be_kept(answer):
             return _Made(answer, state, is_kept=False)
         answer = await fit_to_keep(answer)
         entry = Entry(self._head(key, answer, reading, state), answer.body)
@@ -258,7 +258,9 @@ class KeptAnswers:
                 self._shelf.flights.alone(name_of(key), wait=False) as is_alone,
             ):
                 if is_alone and await self._fresh(key, url) is None:
-                    await self._compute(key, url, state, compute)
+                    made = await self._compute(key, url, state, compute)
+                    if not made.is_kept:
+                        self._remember_failure(key, StorageError("the new answer could not be kept"))
         except (SafelightError, TimeoutError) as error:
             self._remember_failure(key, error)
             reason = error.message if isinstance(error, SafelightError) else "it took too long"

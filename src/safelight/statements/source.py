@@ -22,6 +22,7 @@ from safelight.errors import (
     S3NotConfigured,
     SafelightError,
     SetupError,
+    is_passing,
 )
 from safelight.model import Location, NamedImage, RequestState, Resources, Step
 from safelight.results.reading import Origin
@@ -125,6 +126,10 @@ class Fetch:
             stored = await origin.storage.get(path, state.images.budget.remaining)
         except NotFound:
             witness.ends(origin, path, None)
+            raise
+        except SafelightError as error:
+            if is_passing(error):
+                witness.misses()
             raise
         witness.ends(origin, path, stored.version)
         return stored

@@ -278,6 +278,7 @@ class Resources:
     `s3`: accounts by name, the empty name for the one without. `caches`: object caches by directory.
     `shelves`: result caches by directory. `tiers`: those that machines share, by what statements say of them.
     `rendering`: settings outside of the configuration that decide what images look like, as text.
+    `request_timeout_s`: how long a request may take, if there is a limit.
     """
 
     paths: Mapping[str, Template]
@@ -288,6 +289,7 @@ class Resources:
     shelves: Mapping[str, Shelf] = field(default_factory=dict[str, Shelf])
     tiers: Mapping[TierPlace, Tier] = field(default_factory=dict["TierPlace", Tier])
     rendering: str = ""
+    request_timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

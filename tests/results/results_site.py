@@ -25,13 +25,13 @@ from safelight.server.stats import Statistics
 class Site:
     """A configuration that is served from the working directory."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, request_timeout_s: float | None = None) -> None:
         self.statistics = Statistics()
         row = self.statistics.take_row()
         counters = self.statistics.counters(row)
         config = load_config(text, "api.sdl")
         self._engine = InlineEngine(ImageSettings(), workers=1)
-        self.api: Api = build(config, self._engine, counters)
+        self.api: Api = build(config, self._engine, counters, request_timeout_s=request_timeout_s)
         self.service = StoreService(self.api, 1 << 27)
         metrics = Metrics(self.statistics.tallies.row(row))
         app = App(self.service, AppSettings(), self.statistics, counters, metrics=metrics)

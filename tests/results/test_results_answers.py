@@ -558,6 +558,21 @@ async def test_an_old_answer_serves_where_a_new_one_fails(sites: Sites) -> None:
     assert site.value("total_result_cache_stale") == 2
 
 
+async def test_an_old_answer_serves_where_a_new_one_would_take_longer_than_a_request_may(
+    sites: Sites,
+) -> None:
+    text = images('max-age="1s" stale-if-error="1h"')
+    await asked(sites(text), succeeding(OLD))
+    site, slow = Site(text, request_timeout_s=0.2), Slow()
+    await aged(site)
+    for _ in range(2):  # the second one need not wait
+        answer = await asyncio.wait_for(asked(site, slow), TIMEOUT_S)
+        assert answer.body.read() == OLD
+        assert dict(answer.facts)["Cache-Status"].endswith("; detail=ERROR")
+    assert slow.begun == 1
+    await site.close()
+
+
 async def test_what_is_said_of_the_image_is_not_hidden_by_an_old_answer(sites: Sites) -> None:
     site = sites(images('max-age="1s" stale-if-error="1h"'))
     await asked(site, succeeding(OLD))

@@ -1,14 +1,16 @@
 """Answering from a result cache: what was kept, what is made and kept, and what serves although it is old."""
 
 import asyncio
+from collections.abc import Coroutine
 from contextvars import Context
 from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic, time
+from typing import Any
 
 import structlog
 
-from safelight.errors import BadRequest, SafelightError, SetupError, StorageError, is_passing
+from safelight.errors import BadRequest, SafelightError, SetupError, StorageError, Timeout, is_passing
 from safelight.model import Answer, Compute, Counters, RequestState, Standing
 from safelight.results.entry import Entry, Head, checksum
 from safelight.results.epochs import ALL, tag_slots, url_slot
@@ -29,6 +31,9 @@ PAUSE_AFTER_FAILURE_S = 5.0
 RENEWAL_S = 60.0
 """Longest that renewing an answer behind a request may take."""
 
+_PATIENCE = 0.9
+"""For which part of its time a request waits for a new answer, where an old one may serve instead."""
+
 _MAX_FAILURES = 1024
 _log = structlog.get_logger("safelight.results")
 
@@ -37,6 +42,7 @@ class KeptAnswers:
     """The `AnswerCache` of one endpoint: its answers lie on `shelf`.
 
     `tags`: comma-separated names by which answers can be dropped. `shared`: what other machines know of them.
+    `request_timeout_s`: how long a request may take, if there is a limit.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class KeptAnswers:
         tags: Template | None,
         counters: Counters,
         shared: Shared | None = None,
+        request_timeout_s: float | None = None,
     ) -> None:
         self._shelf = shelf
         self._fingerprint = fingerprint
@@ -56,6 +63,7 @@ class KeptAnswers:
         self._tags = tags
         self._count = counters.add
         self._shared = shared
+        self._patience_s = None if request_timeout_s is None else _PATIENCE * request_timeout_s
         self._flights = SingleFlight[Key, _Made]()
         self._readings: dict[Key, Reading] = {}
         self._renewals: dict[Key, asyncio.Task[None]] = {}
@@ -66,7 +74,7 @@ class KeptAnswers:
         key = self._fingerprint.key(state)
         if self._key is not None:
             key = (*key, self._key.render(state.variables.lookup))
-        url, now = url_slot(_path(state)), time()
+        url, now, began_s = url_slot(_path(state)), time(), monotonic()
         freshness = self._freshness
         entry = await self._kept(key, url, now)
         if entry is None:
@@ -80,7 +88,7 @@ class KeptAnswers:
             return self._old(entry, age_s, "REVALIDATING")
         if age_s > freshness.max_age_s + freshness.if_error_s:
             return await self._new(key, url, state, compute, "stale")
-        return await self._new_or_old(key, url, state, compute, entry)
+        return await self._new_or_old(key, url, state, compute, entry, began_s)
 
     async def close(self) -> None:
         """Give up what is being renewed or shared."""
@@ -108,13 +116,16 @@ class KeptAnswers:
         return hit(entry, age_s, f"{self._freshness.ttl(age_s)}; detail={reason}")
 
     async def _new_or_old(
-        self, key: Key, url: int, state: RequestState, compute: Compute, entry: Entry
+        self, key: Key, url: int, state: RequestState, compute: Compute, entry: Entry, began_s: float
     ) -> Answer:
-        """A new answer, or `entry` where making one fails or has just failed."""
+        """A new answer, or `entry` where making one fails or has just failed, or takes too long.
+
+        `began_s`: when the request did, by `monotonic`.
+        """
         failure = self._late_failure(key)
         if failure is None or not failure.is_passing:
             try:
-                return await self._new(key, url, state, compute, "stale")
+                return await self._in_time(self._new(key, url, state, compute, "stale"), key, began_s)
             except SafelightError as error:
                 # an answer that was dropped is never served
                 if not is_passing(error) or not self._shelf.is_valid(entry, url):
@@ -140,6 +151,17 @@ class KeptAnswers:
         self._note("miss", "total_result_cache_misses")
         shown = "; collapsed" if made.by is not state else "; stored" if made.is_kept else ""
         return forwarded(made.answer, f"{why}{shown}")
+
+    async def _in_time(self, making: Coroutine[Any, Any, Answer], key: Key, began_s: float) -> Answer:
+        """What comes of `making` while the request has time left. Raises: Timeout; what `making` raises."""
+        left_s = None if self._patience_s is None else self._patience_s - (monotonic() - began_s)
+        try:
+            async with asyncio.timeout(left_s):
+                return await making
+        except TimeoutError as error:
+            late = Timeout("making a new one takes too long")
+            self._remember_failure(key, late)
+            raise late from error
 
     def _is_overtaken(self, reading: Reading) -> bool:
         """Whether something has changed since, or may have where nobody tells this machine."""

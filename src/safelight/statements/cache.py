@@ -110,7 +110,16 @@ class CacheStatement(Statement):
         )
         fingerprint = Fingerprint(steps, (self,), captured, resources, self.tags.text if self.tags else "")
         shared = self._shared(shelf, steps, resources)
-        return KeptAnswers(shelf, fingerprint, freshness, self.key, self.tags, resources.counters, shared)
+        return KeptAnswers(
+            shelf,
+            fingerprint,
+            freshness,
+            self.key,
+            self.tags,
+            resources.counters,
+            shared,
+            resources.request_timeout_s,
+        )
 
     @property
     def tier(self) -> TierPlace | None:

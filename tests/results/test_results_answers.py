@@ -556,6 +556,7 @@ async def test_an_old_answer_serves_where_a_new_one_fails(sites: Sites) -> None:
         assert dict(answer.facts)["Cache-Status"].endswith("; detail=ERROR")
         assert int(dict(answer.facts)["Age"]) >= 1
     assert site.value("total_result_cache_stale") == 2
+    assert site.value("total_result_cache_misses") == 1  # the first one
 
 
 async def test_an_old_answer_serves_where_a_new_one_would_take_longer_than_a_request_may(

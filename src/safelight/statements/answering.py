@@ -76,19 +76,23 @@ class KeptAnswers:
             key = (*key, self._key.render(state.variables.lookup))
         url, now, began_s = url_slot(_path(state)), time(), monotonic()
         freshness = self._freshness
-        entry = await self._kept(key, url, now)
-        if entry is None:
-            return await self._new(key, url, state, compute, "miss")
-        age_s = age_of(entry, now)
-        if age_s <= freshness.max_age_s:
-            self._note("hit", "total_result_cache_hits")
-            return self.shown(entry, age_s, _Standing(self, key, url))
-        if age_s <= freshness.max_age_s + freshness.while_revalidate_s:
-            self._renew_behind(key, url, state, compute)
-            return self._old(entry, age_s, "REVALIDATING")
-        if age_s > freshness.max_age_s + freshness.if_error_s:
-            return await self._new(key, url, state, compute, "stale")
-        return await self._new_or_old(key, url, state, compute, entry, began_s)
+        try:
+            entry = await self._kept(key, url, now)
+            if entry is None:
+                return await self._new(key, url, state, compute, "miss")
+            age_s = age_of(entry, now)
+            if age_s <= freshness.max_age_s:
+                self._note("hit", "total_result_cache_hits")
+                return self.shown(entry, age_s, _Standing(self, key, url))
+            if age_s <= freshness.max_age_s + freshness.while_revalidate_s:
+                self._renew_behind(key, url, state, compute)
+                return self._old(entry, age_s, "REVALIDATING")
+            if age_s > freshness.max_age_s + freshness.if_error_s:
+                return await self._new(key, url, state, compute, "stale")
+            return await self._new_or_old(key, url, state, compute, entry, began_s)
+        except BaseException:
+            self._note("miss", "total_result_cache_misses")
+            raise
 
     async def close(self) -> None:
         """Give up what is being renewed or shared."""
@@ -139,11 +143,7 @@ class KeptAnswers:
         if reading is not None and self._is_overtaken(reading):
             del self._readings[key]
             self._flights.leave(key)  # a change came in between; who asks after it must see it
-        try:
-            made = await self._flights.join(key, partial(self._fly, key, url, state, compute))
-        except BaseException:
-            self._note("miss", "total_result_cache_misses")
-            raise
+        made = await self._flights.join(key, partial(self._fly, key, url, state, compute))
         if made.shared is not None:
             self._note("shared", "total_result_cache_shared")
             age_s = age_of(made.shared, time())

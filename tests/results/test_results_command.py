@@ -37,3 +37,21 @@ def test_what_names_nothing_is_refused(
     refused = run(TAGGED, "purge", *option)
     assert refused.exit_code == 2
     assert f"{option[0]} names nothing" in refused.output
+
+
+def test_a_purge_says_where_it_has_found_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As from another working directory than that of the server."""
+    monkeypatch.chdir(tmp_path)
+    done = run(TAGGED, "purge", "--tag", "red")
+    assert done.exit_code == 0
+    assert done.output == f"cache: nothing dropped, as no server has kept answers in {tmp_path}/cache\n"
+
+
+@pytest.mark.parametrize("arguments", [("stats",), ("purge", "--all")])
+def test_a_configuration_without_caches_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = run("get { output_ok; }", *arguments)
+    assert refused.exit_code == 1
+    assert str(refused.exception) == "command.sdl: no endpoint keeps answers: there is no 'cache' statement"

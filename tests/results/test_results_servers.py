@@ -275,7 +275,7 @@ def command(store: Store, *arguments: str) -> str:
 
 def test_the_command_drops_answers_beside_a_running_server(store: Store) -> None:
     assert command(store, "stats") == f"{store.directory}/cache: 0 answers, 0 of 1073741824 bytes\n"
-    assert command(store, "purge", "--all") == ""
+    assert "nothing dropped" in command(store, "purge", "--all")
     server = store.start()
     store.put("of/a", b"1")
     options = [

@@ -96,10 +96,16 @@ def purge_command(
 
 
 def _loaded(file: Path, data: Path | None, *, lenient: bool) -> "Config":
-    """The configuration; relative roots refer to the working directory from now on."""
+    """The configuration; relative roots refer to the working directory from now on.
+
+    Raises: ConfigError, for one without caches, too.
+    """
     from safelight.errors import ConfigError
+    from safelight.statements.result_caches import bounds
 
     declared = load(file, lenient=lenient)
+    if not bounds(declared):
+        raise ConfigError(f"{file}: no endpoint keeps answers: there is no 'cache' statement")
     if data is not None:
         try:
             os.chdir(data)
@@ -121,7 +127,13 @@ def _shelves(config: "Config") -> "Iterator[tuple[str, Shelf]]":
 
 def _purge_here(config: "Config", slots: list[int], *, everything: bool) -> None:
     """Raises: StorageError."""
-    for root, shelf in _shelves(config):
+    from safelight.statements.result_caches import bounds
+
+    shelves = dict(_shelves(config))
+    for root in bounds(config):
+        if root not in shelves:
+            click.echo(f"{root}: nothing dropped, as no server has kept answers in {Path(root).absolute()}")
+    for root, shelf in shelves.items():
         for slot in slots:
             shelf.epochs.mark(slot)
         removed = f"{shelf.clear()} answers removed" if everything else "purged"

@@ -56,6 +56,16 @@ REFUSED = {
         ACCOUNT + endpoint(f'cache root="objects"\n{S3_SOURCE}output_image "a"'),
         "directory 'objects' caches objects already, as 'cache-root'",
     ),
+    "a directory that requests read": (
+        endpoint('cache root="images"\n' + SOURCE),
+        "'source_file' at api.sdl:5:1 can reach the answers that are kept in 'images': "
+        "give them a directory that is not in 'images'",
+    ),
+    "a directory in one that requests write": (
+        endpoint('cache root="./files/of/c"\noutput_ok')
+        + '\nput { store_file "input" root="files" path="p"; }',
+        "'store_file' at api.sdl:7:7 can reach the answers that are kept in './files/of/c'",
+    ),
     "a directory of objects, written otherwise": (
         ACCOUNT + endpoint(f'cache root="./objects/"\n{S3_SOURCE}output_image "a"'),
         "directory './objects/' caches objects already, as 'cache-root'",
@@ -143,6 +153,10 @@ def test_what_could_not_work_is_refused_with_its_place(text: str, message: str) 
 
 ACCEPTED = {
     "captures hide generated variables": endpoint('cache root="c"\noutput_text "#{uuid}"', 'get "x" ":uuid"'),
+    "directories beside each other": endpoint(f'cache root="images-kept"\n{SOURCE}'),
+    "images below answers": endpoint(
+        'cache root="data"\nsource_file "a" root="data/images" path="p"\noutput_image "a"'
+    ),
     "facts of images": endpoint(f'cache root="c" tag="#{{image_digest}}"\n{SOURCE}'),
     "options": endpoint('cache root="c"\noutput_text "#{query_string_options}"'),
     "links of public objects": ACCOUNT

@@ -20,6 +20,7 @@ from safelight.statements.fingerprint import about_images, names_read, unpredict
 from safelight.statements.match import Matchers
 from safelight.statements.output import LocationList
 from safelight.statements.source import SourceFile, SourceS3
+from safelight.statements.store import DeleteFile, StoreFile
 from safelight.storage.base import Storage
 from safelight.storage.file import FileStorage
 from safelight.storage.s3.bucket import Client
@@ -67,6 +68,7 @@ def inspect_result_caches(config: Config, paths: Mapping[str, Template]) -> Iter
         complaints = (
             *_misuse(endpoint, paths),
             *_unusable(cache.root, taken),
+            *_reachable(cache.root, _parts(config)),
             *_unshareable(endpoint, cache, accounts),
             *_exposed(cache, _parts(config), accounts),
         )
@@ -163,6 +165,18 @@ def _exposed(
                 f"'{part.tag.name}' at {part.tag.position} can reach the answers that are shared in bucket "
                 f"'{bucket}': give them a bucket of their own, or prefixes that do not begin with each other "
                 f"('{prefix}{ANSWERS}', '{prefix}{MARKS}' and '{part.prefix}')"
+            )
+
+
+def _reachable(root: str, parts: Iterable[Statement]) -> Iterator[str]:
+    """Requests must not read, write or remove the files of answers."""
+    directory = Path(directory_of(root))
+    for part in parts:
+        reaches = isinstance(part, SourceFile | StoreFile | DeleteFile)
+        if reaches and directory.is_relative_to(directory_of(part.root)):
+            yield (
+                f"'{part.tag.name}' at {part.tag.position} can reach the answers that are kept in '{root}': "
+                f"give them a directory that is not in '{part.root}'"
             )
 
 

@@ -77,6 +77,14 @@ def test_nothing_to_say(statement: str) -> None:
         ('output_text "#{image_name}"', ["3: variable 'image_name' not defined"]),
         ('output_text "#{url}"', ["3: variable 'url' not defined"]),
         (
+            'output_text "#{image_width}"',
+            ["3: variable 'image_width' needs 'image_name', which is not defined"],
+        ),
+        (
+            'cache root="c" tag="w-#{image_width}"',
+            ["3: variable 'image_width' needs 'image_name', which is not defined"],
+        ),
+        (
             'output_source_url "o" host="#{zz}" port="#{yy}"',
             ["3: variable 'zz' not defined", "3: variable 'yy' not defined"],
         ),

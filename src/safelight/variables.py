@@ -182,4 +182,9 @@ GENERATED: Mapping[str, Generator] = {
 }
 """Every generated variable by name; aliases of the 1.0 documentation included."""
 
+OF_IMAGES = frozenset(
+    {"image_digest", "image_sha256", "image_width", "image_height", "image_mime_extension", "mimeextension"}
+)
+"""Facts of the image that `image_name` says, which only statements about an image define."""
+
 INPUT_DIGESTS = frozenset({"input_digest", "digest", "input_sha256"})

@@ -18,15 +18,12 @@ from safelight.results.memory import Key
 from safelight.statements.bucket import InBucket
 from safelight.statements.condition import VariableConditional
 from safelight.template import Template
-from safelight.variables import GENERATED
+from safelight.variables import GENERATED, OF_IMAGES
 
 OPTIONS = "query_string_options"
 
 _OF_PATH = frozenset({"basename", "dirname", "direname", "extension"})
-_OF_IMAGES = frozenset(
-    {"image_digest", "image_sha256", "image_width", "image_height", "image_mime_extension", "mimeextension"}
-)
-_PREDICTABLE = _OF_PATH | _OF_IMAGES | {OPTIONS}
+_PREDICTABLE = _OF_PATH | OF_IMAGES | {OPTIONS}
 """Generated variables that follow from the request line and from what is stored."""
 
 
@@ -55,7 +52,7 @@ def unpredictable(read: Collection[str], captured: Collection[str]) -> list[str]
 
 def about_images(read: Collection[str], captured: Collection[str]) -> list[str]:
     """Those of the variables `read` that are known only when images are loaded; see `unpredictable`."""
-    return sorted(_OF_IMAGES.intersection(read).difference(captured))
+    return sorted(OF_IMAGES.intersection(read).difference(captured))
 
 
 class Fingerprint:
@@ -77,7 +74,7 @@ class Fingerprint:
         read = names_read((*steps, *others), resources.paths)
         given = {*captured, "path"}
         bases = {"path"} if read & _OF_PATH else set[str]()
-        bases |= {"image_name"} if read & _OF_IMAGES else set[str]()
+        bases |= {"image_name"} if read & OF_IMAGES else set[str]()
         self._names = tuple(sorted(((read | bases) & given) | (read & {OPTIONS})))
         self._definition = sha256(repr([*_definition(steps, resources), tags]).encode()).hexdigest()
 

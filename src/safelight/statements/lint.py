@@ -23,7 +23,7 @@ from safelight.statements.match import Matchers
 from safelight.statements.output import PathEntry
 from safelight.statements.process import SpecStatement
 from safelight.template import Template
-from safelight.variables import GENERATED
+from safelight.variables import GENERATED, OF_IMAGES
 
 _QUALITIES = [f"{name.lower()}-quality" for name in sorted(EQUALIZED)]
 OPTIONS = ["quality", "background-color", "float-x", "float-y", "interlace", *_QUALITIES, *tuning.OPTIONS]
@@ -139,6 +139,8 @@ def _lint_template(
         if name not in variables:
             hint = suggestion(name, sorted(variables))
             yield _warning(statement, f"variable '{name}' not defined{where}{hint}")
+        elif name in OF_IMAGES and "image_name" not in variables:
+            yield _warning(statement, f"variable '{name}' needs 'image_name', which is not defined{where}")
 
 
 def _own_references(statement: Statement) -> Iterator[object]:

@@ -632,20 +632,25 @@ def fail(monkeypatch: pytest.MonkeyPatch, failures: dict[str, SafelightError]) -
     monkeypatch.setattr(FileStorage, "get", failing_get)
 
 
-async def test_what_stands_in_for_a_source_that_is_down_is_not_kept(
+async def test_what_stands_in_for_a_source_that_is_down_is_not_kept_for_long(
     sites: Sites, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("safelight.statements.answering.PAUSE_AFTER_FAILURE_S", 1)
     site = sites(EITHER.replace("OPTIONS", ""))
     site.write("first/a", NEW)
     site.write("second/a", OLD)
     failures: dict[str, SafelightError] = {"first": StorageError("down")}
     fail(monkeypatch, failures)
-    for _ in range(2):
-        answer = await site.get("/either/a")
-        assert answer.content == OLD
-        assert answer.headers["cache-status"] == "safelight; fwd=miss"
+    assert [await site.state("/either/a") for _ in range(3)] == ["fwd=miss", "hit", "hit"]
+    await aged(site)
+    answer = await site.get("/either/a")
+    assert answer.content == OLD
+    assert answer.headers["cache-status"] == "safelight; fwd=miss; stored"
+    await aged(site)
     failures["first"] = S3AccessDenied("nothing is told of what is not there")
-    assert [await site.state("/either/a") for _ in range(2)] == ["fwd=miss", "hit"]
+    assert await site.state("/either/a") == "fwd=miss"
+    await aged(site)
+    assert await site.state("/either/a") == "hit"
 
 
 async def test_what_stands_in_is_not_made_behind_every_request(

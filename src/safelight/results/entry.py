@@ -45,9 +45,10 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of an answer besides its body.
 
     `name`: of the file. `epochs`, `made`: the identity of the logical times, and the one at which its
-    computation began. `slots`: what it depends on. `kept_at`: Unix time. `checksum`: of a body that is read
-    into memory, else 0. `reads`: what it was made of. `marks`: for answers that machines share, slots and the
-    versions of their marks before anything was read; None where these are not known.
+    computation began. `slots`: what it depends on. `kept_at`: Unix time. `checksum`: of a body that is
+    read into memory, else 0. `is_makeshift`: see `Reading`. `reads`: what it was made of. `marks`: for
+    answers that machines share, slots and the versions of their marks before anything was read; None
+    where these are not known.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     modified: float | None
     size: int
     checksum: int
+    is_makeshift: bool = False
     reads: tuple[Read, ...] = ()
     marks: tuple[tuple[int, str], ...] | None = None
 

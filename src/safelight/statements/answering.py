@@ -108,8 +108,9 @@ class KeptAnswers:
         entry = self._shelf.at_hand(key, url)
         if entry is None or (self._shared is not None and not self._shared.trusts(entry.head, url)):
             return None
-        age_s = age_of(entry, time())
-        return (entry, age_s) if age_s <= self._freshness.max_age_s else None
+        now = time()
+        age_s = age_of(entry, now)
+        return (entry, age_s) if age_s <= self._freshness.max_age_s and not _is_spent(entry, now) else None
 
     def shown(self, entry: Entry, age_s: float, standing: Standing | None = None) -> Answer:
         """A fresh `entry` as an answer."""
@@ -178,6 +179,8 @@ class KeptAnswers:
     async def _kept(self, key: Key, url: int, now: float) -> Entry | None:
         """What this machine has kept and nobody has changed, however old."""
         entry = self._shelf.get(key, url, now - self._freshness.max_age_s)
+        if entry is not None and _is_spent(entry, now):
+            return None
         if entry is None or self._shared is None:
             return entry
         holds = await self._shared.holds(entry, url)
@@ -228,7 +231,7 @@ class KeptAnswers:
         return found
 
     async def _keep(self, key: Key, answer: Answer, reading: Reading, state: RequestState) -> "_Made":
-        if reading.is_makeshift or not may_be_kept(answer):
+        if not may_be_kept(answer) or (reading.is_makeshift and self._has_better(key, reading.url)):
             return _Made(answer, state, is_kept=False)
         answer = await fit_to_keep(answer)
         entry = Entry(self._head(key, answer, reading, state), answer.body)
@@ -237,6 +240,11 @@ class KeptAnswers:
             self._shared.vouch(entry.head, reading.url, reading.began_s)
             self._shared.offer(entry.head)
         return _Made(answer, state, is_kept)
+
+    def _has_better(self, key: Key, url: int) -> bool:
+        """Whether an old answer is kept that stands in for nothing."""
+        former = self._shelf.get(key, url, 0)
+        return former is not None and not former.head.is_makeshift
 
     def _head(self, key: Key, answer: Answer, reading: Reading, state: RequestState) -> Head:
         """Raises: SetupError for tags that cannot be rendered."""
@@ -253,6 +261,7 @@ class KeptAnswers:
             etag=answer.etag or "",
             modified=answer.modified,
             size=answer.body.size,
+            is_makeshift=reading.is_makeshift,
             checksum=checksum(answer.body),
             reads=reading.reads if self._shared is not None else (),
             marks=reading.marks_of(slots | {ALL}),
@@ -328,6 +337,11 @@ class _Made:
     by: RequestState | None
     is_kept: bool
     shared: Entry | None = None
+
+
+def _is_spent(entry: Entry, now: float) -> bool:
+    """Whether what stands in for a source that was down has done so for long enough to ask that again."""
+    return entry.head.is_makeshift and age_of(entry, now) > PAUSE_AFTER_FAILURE_S
 
 
 def _path(state: RequestState) -> str:

@@ -75,9 +75,9 @@ def build(
     """Make the declared API ready to serve with `engine`.
 
     `spool_directory`: where large objects wait on their way, None for the system's temporary directory.
-    `request_timeout_s`: of requests; object stores that fail are not to use it up.
     `rendering`: how `engine` was told to make images, as text; kept answers count only for the same one.
-    `request_timeout_s`: how long a request may take, None for as long as it likes.
+    `request_timeout_s`: how long a request may take, None for as long as it likes. Object stores that fail
+    are not to use it up.
     Raises: ConfigError for a directory of kept answers that cannot be used.
     """
     patience = None if request_timeout_s is None else Patience.of_requests(request_timeout_s)

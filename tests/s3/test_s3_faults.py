@@ -244,6 +244,47 @@ async def test_busy_stores_say_when_to_come_back(proxy: FaultProxy, clients: Cli
 
 
 @KEYS
+async def test_only_the_first_wait_for_a_store_that_is_down(
+    seaweed: S3Server, proxy: FaultProxy, clients: Clients, bucket: str, key: str
+) -> None:
+    """The others fail at once, until it has answered again."""
+    seaweed.write(bucket, key, DATA)
+    client = clients(proxy.url, patience=IMPATIENT)
+    storage = client.bucket(bucket)
+
+    async def attempts() -> int:
+        before = len(proxy.requests)
+        await failed(content(storage, key))
+        return len(proxy.requests) - before
+
+    proxy.fault = Answer(503)
+    assert await attempts() > 1
+    assert await attempts() == 1
+    proxy.fault = Pass()
+    assert await content(storage, key) == DATA
+    proxy.fault = times(1, Answer(503))
+    assert await content(storage, key) == DATA
+    proxy.fault = Answer(503)
+    assert await attempts() > 1
+    proxy.fault = Answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+    await failed(content(storage, key))
+    proxy.fault = times(1, Answer(503))
+    assert await content(storage, key) == DATA
+
+
+async def test_a_bucket_that_is_overloaded_is_no_reason_to_give_up_others(
+    seaweed: S3Server, proxy: FaultProxy, clients: Clients, bucket: str
+) -> None:
+    other = seaweed.make_bucket()
+    seaweed.write(other, "a", DATA)
+    client = clients(proxy.url, patience=IMPATIENT)
+    proxy.fault = Answer(503)
+    await failed(content(client.bucket(bucket), "a"))
+    proxy.fault = times(1, Answer(503))
+    assert await content(client.bucket(other), "a") == DATA
+
+
+@KEYS
 @ALL_REQUESTS
 async def test_a_store_that_never_answers(
     seaweed: S3Server, proxy: FaultProxy, clients: Clients, bucket: str, key: str, request_: Request

@@ -62,6 +62,9 @@ _BAD_NAMES = {
     ),
 }
 _DIRECTORY = "application/x-directory"
+_HOPELESS_S = 30
+"""For how long requests make one attempt only after others were in vain."""
+
 _log = structlog.get_logger("safelight.storage")
 
 
@@ -99,6 +102,7 @@ class Client:
         self._regions: dict[str, str] = {}
         self._region_requests: SharedCall[str, str | None] = SharedCall()
         self._without_acls: set[str] = set()
+        self._hopeless_until: dict[str, float] = {}
         self._libraries: dict[tuple[str, str], Library] = {}
         self._directs: dict[tuple[str, str], Direct] = {}
 
@@ -141,6 +145,21 @@ class Client:
                 region = await self._ask_region(bucket)
             self._regions[bucket] = region or tried
         return self.region(bucket) != tried
+
+    def give_up_s(self, bucket: str) -> float:
+        """How long to go on trying: not at all where that was in vain a moment ago.
+
+        So while a store is down only the first requests wait for it, and others come to their next source.
+        """
+        return 0 if time.monotonic() < self._hopeless_until.get(bucket, 0) else self.patience.give_up_s
+
+    def note_answered(self, bucket: str) -> None:
+        """Remember that there is hope for `bucket`."""
+        self._hopeless_until.pop(bucket, None)
+
+    def note_given_up(self, bucket: str) -> None:
+        """Remember that it was in vain to go on trying."""
+        self._hopeless_until[bucket] = time.monotonic() + _HOPELESS_S
 
     def takes_acls(self, bucket: str) -> bool:
         return bucket not in self._without_acls
@@ -339,14 +358,16 @@ class Bucket:
 
         Raises: what `attempt` raises of ours; the last failure in our words.
         """
-        patience = self._client.patience
-        give_up_at = time.monotonic() + patience.give_up_s
+        client, patience = self._client, self._client.patience
+        give_up_at = time.monotonic() + client.give_up_s(self._name)
         pause_s = patience.backoff_s
         left_regions: set[str] = set()
         while True:
-            region = self._client.region(self._name)
+            region = client.region(self._name)
             try:
-                return await attempt(self._client.transport(self._name, full_key))
+                result = await attempt(client.transport(self._name, full_key))
+                client.note_answered(self._name)
+                return result
             except Refused as refused:
                 failure: TransportError = refused
                 if region not in left_regions and await self._follow(region, refused):
@@ -354,7 +375,11 @@ class Bucket:
                     continue
             except Unreachable as unreachable:
                 failure = unreachable
-            if not _may_pass(failure) or time.monotonic() + pause_s > give_up_at:
+            if not _may_pass(failure):
+                client.note_answered(self._name)
+                raise self._explained(failure, key) from failure
+            if time.monotonic() + pause_s > give_up_at:
+                client.note_given_up(self._name)
                 raise self._explained(failure, key) from failure
             await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 (no secret)
             pause_s = min(2 * pause_s, patience.max_backoff_s)

@@ -202,14 +202,15 @@ SCRIPTS: Mapping[str, Callable[[Photograph], bytes]] = {"libjpeg": by_libjpeg, "
 
 
 def trimmed(data: bytes, side: int) -> bytes:
-    return by_policy(TRIMMING, "jpeg", data, side)
+    """In full chroma: what looking at the picture chooses may be another thing without some scans."""
+    return by_policy(TRIMMING, "jpeg", data, side, ",chroma:444")
 
 
 def untrimmed(data: bytes, side: int) -> bytes:
     """The same from all scans."""
     whole = replace(POLICIES[TRIMMING], trims_from=inf)
     with patch.dict(cast(dict[Speed, Policy], POLICIES), {TRIMMING: whole}):
-        return by_policy(TRIMMING, "jpeg", data, side)
+        return trimmed(data, side)
 
 
 @dataclass(frozen=True, slots=True)

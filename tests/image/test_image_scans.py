@@ -27,10 +27,17 @@ def segment(marker: int, body: bytes) -> bytes:
 
 
 def frame(
-    marker: int = 0xC2, *, bits: int = 8, height: int = 16, components: tuple[int, ...] = (1,)
+    marker: int = 0xC2,
+    *,
+    bits: int = 8,
+    height: int = 16,
+    components: tuple[int, ...] = (1,),
+    factors: tuple[int, ...] = (0x11, 0x11, 0x11),
 ) -> bytes:
+    """`factors`: of sampling, across and down, for each component."""
     body = pack(">BHHB", bits, height, 16, len(components))
-    return segment(marker, body + b"".join(pack("BBB", number, 0x11, 0) for number in components))
+    parts = (pack("BBB", number, sampling, 0) for number, sampling in zip(components, factors, strict=False))
+    return segment(marker, body + b"".join(parts))
 
 
 def scan(components: tuple[int, ...], first: int, last: int, high: int, low: int) -> bytes:
@@ -105,6 +112,34 @@ def test_bands_told_apart_are_refined_apart() -> None:
     assert trimmed(handmade(DC, low, HIGH, low_refined, DC_REFINED)) == handmade(DC, low, HIGH, DC_REFINED)
 
 
+@pytest.mark.parametrize(
+    ("factors", "share", "kept"),
+    [
+        ((0x22, 0x11, 0x11), 0.5, set()),
+        ((0x22, 0x11, 0x11), 0.51, {2, 3}),
+        ((0x22, 0x11, 0x22), 1, {2}),
+        ((0x21, 0x11, 0x11), 1, {2, 3}),
+        ((0x41, 0x11, 0x21), 0.3, {2}),
+        ((0x11, 0x11, 0x11), 1, set()),
+        ((0x11, 0x22, 0x22), 1, {1}),
+    ],
+    ids=["half", "less than half", "one of two", "4:2:2", "4:1:1", "4:4:4", "more colour"],
+)
+def test_components_that_are_smaller_already_keep_theirs(
+    factors: tuple[int, ...], share: float, kept: set[int]
+) -> None:
+    sof = frame(components=(1, 2, 3), factors=factors)
+    dc = ((1, 2, 3), 0, 0, 0, 0)
+    first = [((number,), 1, 63, 0, 1) for number in (1, 2, 3)]
+    refined = [((number,), 1, 63, 1, 0) for number in (1, 2, 3)]
+    left = [one for one in refined if one[0][0] in kept]
+    assert trimmed(handmade(dc, *first, *refined, sof=sof), share) == handmade(dc, *first, *left, sof=sof)
+
+
+def test_a_sampling_factor_of_zero_is_no_script() -> None:
+    assert trimmed(handmade(DC, AC, AC_REFINED, sof=frame(factors=(0x01,)))) is None
+
+
 def test_what_follows_the_end_is_not_missed() -> None:
     data = handmade(DC, AC, AC_REFINED, DC_REFINED)
     assert trimmed(data + b"junk\xff\xd8\xff\xda") == trimmed(data)
@@ -173,8 +208,8 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether something was cut off, for each attempt."""
     attempts: list[bool] = []
 
-    def spy(data: bytes) -> bytes | None:
-        made = trimmed(data)
+    def spy(data: bytes, share: float) -> bytes | None:
+        made = trimmed(data, share)
         attempts.append(made is not None)
         return made
 
@@ -195,6 +230,22 @@ def test_when_policies_trim(monkeypatch: pytest.MonkeyPatch, speed: str, shrink:
     side = round(632 / shrink)
     make_one(data, f"fit,{side},{side},jpeg,speed:{speed}")
     assert attempts == [True] * trims
+
+
+@pytest.mark.parametrize(
+    ("shrink", "subsampling", "goes"), [(4, 0, True), (4, 2, False), (7.9, 2, False), (8, 2, True)]
+)
+def test_halved_colours_are_trimmed_where_twice_as_much_is_shrunk(
+    monkeypatch: pytest.MonkeyPatch, shrink: float, subsampling: int, goes: bool
+) -> None:
+    picture = photograph().resize((632, 632))
+    data = save(picture, "JPEG", quality=92, progressive=True, subsampling=subsampling)
+    made: list[bytes | None] = []
+    monkeypatch.setattr(load, "trimmed", lambda data, share: made.append(trimmed(data, share)))
+    side = round(632 / shrink)
+    make_one(data, f"fit,{side},{side},jpeg,speed:fast")
+    assert made[0] is not None
+    assert (made[0] == trimmed(data)) is goes
 
 
 def test_the_largest_output_decides(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +275,7 @@ def test_thumbnails_are_those_of_the_whole_file(
     side = max(pillow(data).size) // 5
     spec = f"fit,{side},{side},png,speed:{speed}"
     found = np.asarray(pillow(make_one(data, spec).data)).astype(float)
-    monkeypatch.setattr(load, "trimmed", lambda _data: None)
+    monkeypatch.setattr(load, "trimmed", lambda _data, _share: None)
     assert psnr(found, np.asarray(pillow(make_one(data, spec).data)).astype(float)) > 40
 
 

@@ -240,7 +240,7 @@ class _JpegDecoder(_ShrinkingDecoder):
             # Checked again as opened: that parser and libjpeg may disagree about a malicious file.
             image = self._checked(self._open(shrink=factor))
             if self._trims(demand) and not needs_conversion(image):
-                image = self._trimmed(image, factor)
+                image = self._trimmed(image, factor, demand)
             if demand.policy.is_reference:
                 return whole(image)
             pixels = self._by_turbo(image, self._shrunk_size(factor))
@@ -263,11 +263,13 @@ class _JpegDecoder(_ShrinkingDecoder):
 
     def _trims(self, demand: Demand) -> bool:
         """Whether scans that the largest output cannot show may be left out."""
-        across, down = (side / wanted for side, wanted in zip(self.size, demand.target, strict=True))
-        return self._is_progressive and min(across, down) >= demand.policy.trims_from
+        return self._is_progressive and self._shrink(demand) >= demand.policy.trims_from
 
-    def _trimmed(self, image: Image, factor: int) -> Image:
-        data = trimmed(self._data)
+    def _shrink(self, demand: Demand) -> float:
+        return min(side / wanted for side, wanted in zip(self.size, demand.target, strict=True))
+
+    def _trimmed(self, image: Image, factor: int, demand: Demand) -> Image:
+        data = trimmed(self._data, demand.policy.trims_from / self._shrink(demand))
         if data is None:
             return image
         self._data, self._source = data, Source.new_from_memory(data)

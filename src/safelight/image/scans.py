@@ -9,7 +9,7 @@ with twelve photographs in the scripts of two encoders). Looking for the scans t
 Markers and their parameters: ITU-T T.81, B.1 and B.2; what scans may follow on which: G.1.1.1.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -33,15 +33,21 @@ class _Doubt(Exception):
 
 
 class _Piece(NamedTuple):
-    """A segment, or a scan with its coded data, from `start` to `stop`; `refines` AC coefficients or not."""
+    """A segment, or a scan with its coded data, from `start` to `stop`.
+
+    `refines`: if it refines AC coefficients, the share of the picture's sides that their component has; or 0.
+    """
 
     start: int
     stop: int
-    refines: bool
+    refines: float
 
 
-def trimmed(data: Buffer) -> bytes | None:
+def trimmed(data: Buffer, share: float = 0) -> bytes | None:
     """A copy of a progressive JPEG without the refinements of its AC coefficients.
+
+    Of components whose sides have less than this share of the picture's they stay: colours are usually halved
+    already, so that less of them is lost when the picture is shrunk.
 
     None if there are none, or if anything about the file is unusual: then it is to be decoded as it is.
     """
@@ -50,9 +56,10 @@ def trimmed(data: Buffer) -> bytes | None:
         pieces = list(_pieces(view))
     except _Doubt:
         return None
-    if not any(piece.refines for piece in pieces):
+    kept = [piece for piece in pieces if not piece.refines or piece.refines < share]
+    if len(kept) == len(pieces):
         return None
-    return b"".join([view[:2], *(view[piece.start : piece.stop] for piece in pieces if not piece.refines)])
+    return b"".join([view[:2], *(view[piece.start : piece.stop] for piece in kept)])
 
 
 def _pieces(view: memoryview) -> Iterator[_Piece]:
@@ -65,11 +72,11 @@ def _pieces(view: memoryview) -> Iterator[_Piece]:
         if marker == _END:
             if script is None or not script.is_complete():
                 raise _Doubt
-            yield _Piece(position, position + 2, False)
+            yield _Piece(position, position + 2, 0)
             return
         body = _body(view, position)
         stop = position + 4 + len(body)
-        refines = False
+        refines = 0.0
         if marker == _PROGRESSIVE:
             if script is not None:
                 raise _Doubt
@@ -137,18 +144,21 @@ def _markers(view: memoryview, start: int) -> NDArray[np.int64]:
 
 @dataclass(slots=True)
 class _Script:
-    """What scans have told so far: the lowest bit of each coefficient of each component, -1 for nothing."""
+    """What scans have told so far: the lowest bit of each coefficient of each component, -1 for nothing.
 
-    components: bytes
+    `shares`: by component, the share of the picture's sides that it has.
+    """
+
+    shares: Mapping[int, float]
     told: dict[int, list[int]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.told = {component: [-1] * (_AC_LAST + 1) for component in self.components}
+        self.told = {component: [-1] * (_AC_LAST + 1) for component in self.shares}
 
-    def take(self, header: bytes) -> bool:
-        """Note a scan; whether it refines AC coefficients. Raises: _Doubt for one that cannot be right."""
+    def take(self, header: bytes) -> float:
+        """Note a scan; see `_Piece.refines`. Raises: _Doubt for one that cannot be right."""
         count = header[0] if header else 0
-        if not 1 <= count <= len(self.components) or len(header) != 4 + 2 * count:
+        if not 1 <= count <= len(self.shares) or len(header) != 4 + 2 * count:
             raise _Doubt
         first, last, bits = header[-3:]
         high, low = divmod(bits, 16)
@@ -157,7 +167,7 @@ class _Script:
             raise _Doubt
         for component in header[1:-3:2]:
             self._note(component, range(first, last + 1), high, low)
-        return not is_dc and high > 0
+        return 0 if is_dc or not high else self.shares[header[1]]
 
     def _note(self, component: int, band: range, high: int, low: int) -> None:
         """A first scan leaves out `low` bits; a refinement tells one more."""
@@ -180,6 +190,8 @@ def _script(frame: bytes) -> _Script:
     if len(frame) < 6 or frame[0] != 8 or frame[5] not in (1, 3) or len(frame) != 6 + 3 * frame[5]:
         raise _Doubt
     components = frame[6::3]
-    if len(set(components)) != len(components) or not any(frame[1:3]):
+    across, down = zip(*(divmod(factors, 16) for factors in frame[7::3]), strict=True)
+    if len(set(components)) != len(components) or not any(frame[1:3]) or not all(across + down):
         raise _Doubt
-    return _Script(components)
+    sides = zip(components, across, down, strict=True)
+    return _Script({component: min(x / max(across), y / max(down)) for component, x, y in sides})

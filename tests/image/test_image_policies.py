@@ -82,7 +82,7 @@ def test_webp_needs_more_the_larger_it_is() -> None:
         ("balanced", "webp", 84),
         ("balanced", "avif", 68),
         ("best", "webp", 82),
-        ("best", "avif", 67),
+        ("best", "avif", 66),
     ],
 )
 def test_a_quality_means_that_of_a_jpeg_unless_the_format_has_its_own(

@@ -2,7 +2,7 @@
 
 Most do not. Where neighbouring pixels differ in colour, as at the edges of saturated letters, it costs up to
 8 points of SSIMULACRA2, more than going from quality 80 to 70. All pictures in full chroma would be a third
-larger. Kept where this says so, as JPEGs of quality 80 of 34 photographs of cameras (benchmarks/quality.py): at
+larger. Kept where this says so, in JPEGs of quality 80 of 34 photographs (benchmarks/quality.py): at
 256 pixels the median rises from 75.9 to 77.4, the worst from 69.1 to 70.2, and a sixth of the bytes is added;
 at 512 pixels from 76.5 to 77.9, 70.1 to 72.0, a tenth. Of all pixels that takes 5 ns each.
 """

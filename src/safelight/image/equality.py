@@ -5,8 +5,8 @@ Medians of SSIMULACRA2 over twelve photographs at 512 pixels; between the rows i
 for image quality.
 
 Our JPEGs have a better quantization table, and WebP looks worse the larger the picture is: so it gets more.
-Measured through the whole pipeline, at 256 and 512 pixels, 12 and 34 photographs, JPEG 80: 77.1 and 77.4, 77.4
-and 77.9; WebP 84, 85: 78.3 and 78.0, 78.6 and 78.0; AVIF 68: 77.9 and 77.6, 77.7 and 78.1.
+Measured through the pipeline at 256 and 512 pixels, 12 and 34 photographs, JPEG 80: 77.1, 77.4 and 77.4,
+77.9; WebP 84, 85: 78.3, 78.6 and 78.0, 78.0; AVIF 68: 77.9, 77.7 and 77.6, 78.1.
 """
 
 from itertools import pairwise

@@ -192,7 +192,7 @@ def test_effort_ends_where_it_would_take_too_long() -> None:
     assert affordable_effort(4, Size(512, 384), 20) == 4
     assert affordable_effort(4, Size(2160, 1620), 20) == 3
     assert affordable_effort(9, Size(300, 300), 20) == 9
-    assert affordable_effort(9, Size(4000, 3000), 20) == 2
+    assert affordable_effort(9, Size(4000, 3000), 20) == 1
     assert affordable_effort(9, Size(4000, 3000), 1) == 0
     assert affordable_effort(0, Size(9000, 9000), 0.001) == 0
 

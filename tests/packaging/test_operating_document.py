@@ -23,9 +23,9 @@ SHORTEST = 6
 NOT_OPTIONS_OF_SERVE = {
     *("--append", "--groups", "--system", "--home-dir", "--shell", "--now", "--upgrade"),
     *("--kill-whom", "--signal", "--read-only", "--tmpfs", "--cap-drop", "--security-opt"),
-    *("--minutes", "--connections"),
+    *("--minutes", "--connections", "--all"),
 }
-"""Of the other programs in the document."""
+"""Of the other programs and commands in the document."""
 
 
 def section(title: str) -> str:

@@ -71,6 +71,14 @@ def test_nothing_to_say(statement: str) -> None:
         ('thumbnail "o" "t" width=1.5', [f"3: {FAIL}width value '1.5' is not an integer or 'input'"]),
         ('thumbnail "o" "t" height=0', [f"3: {FAIL}at least one image dimension is zero"]),
         ('thumbnail "o" { "t" height="" }', [f"3: {FAIL}missing height argument"]),
+        ('thumbnail "o" "t" quality=""', [f"3: {FAIL}missing option value for key 'quality'"]),
+        (
+            'thumbnail "o" "t" {\nedit "blur" sigma=""\nedit ""\n}',
+            [
+                "4: every request for this edit will fail: missing option value for key 'sigma'",
+                "5: every request for this edit will fail: missing edit name argument",
+            ],
+        ),
         ('output_image "input"', ["3: no statement provides image 'input'"]),
         ('store_file "o" root="r" path="q"', ["3: path 'q' not defined"]),
         ('output_text "#{nope}"', ["3: variable 'nope' not defined"]),

@@ -78,6 +78,7 @@ def _lint_statement(
         yield from _lint_options(statement)
         yield from _lint_names(statement)
         yield from _lint_sides(statement)
+        yield from _lint_empty(statement)
     for found in _own_references(statement):
         if isinstance(found, ImageName) and found not in images:
             yield _warning(
@@ -120,6 +121,24 @@ def _lint_sides(spec: SpecStatement) -> Iterator[Problem]:
         complaint = error.message
     if complaint:
         yield _warning(spec, f"every request for this thumbnail will fail: {complaint}")
+
+
+def _lint_empty(spec: SpecStatement) -> Iterator[Problem]:
+    """What a variable leaves empty is the client's fault, what is written so the configuration's."""
+    yield from _lint_empty_options(spec, "thumbnail", spec.extra)
+    for edit in spec.block:
+        if not edit.name.text:
+            yield _warning(edit, "every request for this edit will fail: missing edit name argument")
+        yield from _lint_empty_options(edit, "edit", edit.options)
+
+
+def _lint_empty_options(
+    statement: Statement, kind: str, options: Mapping[str, Template]
+) -> Iterator[Problem]:
+    for name, text in options.items():
+        if not text.text:
+            complaint = f"missing option value for key '{name}'"
+            yield _warning(statement, f"every request for this {kind} will fail: {complaint}")
 
 
 def _lint_path(

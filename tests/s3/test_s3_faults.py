@@ -251,37 +251,36 @@ async def test_only_the_first_wait_for_a_store_that_is_down(
     seaweed.write(bucket, key, DATA)
     client = clients(proxy.url, patience=IMPATIENT)
     storage = client.bucket(bucket)
-
-    async def attempts() -> int:
-        before = len(proxy.requests)
-        await failed(content(storage, key))
-        return len(proxy.requests) - before
-
     proxy.fault = Answer(503)
-    assert await attempts() > 1
-    assert await attempts() == 1
+    await failed(content(storage, key))
+    assert client.give_up_s(bucket) == 0
+    before = len(proxy.requests)
+    await failed(content(storage, key))
+    assert len(proxy.requests) == before + 1
     proxy.fault = Pass()
     assert await content(storage, key) == DATA
-    proxy.fault = times(1, Answer(503))
-    assert await content(storage, key) == DATA
+    assert client.give_up_s(bucket) == IMPATIENT.give_up_s
+
+
+@KEYS
+async def test_a_store_that_refuses_is_not_down(
+    proxy: FaultProxy, clients: Clients, bucket: str, key: str
+) -> None:
+    client = clients(proxy.url, patience=IMPATIENT)
     proxy.fault = Answer(503)
-    assert await attempts() > 1
+    await failed(content(client.bucket(bucket), key))
     proxy.fault = Answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
-    await failed(content(storage, key))
-    proxy.fault = times(1, Answer(503))
-    assert await content(storage, key) == DATA
+    await failed(content(client.bucket(bucket), key))
+    assert client.give_up_s(bucket) == IMPATIENT.give_up_s
 
 
 async def test_a_bucket_that_is_overloaded_is_no_reason_to_give_up_others(
-    seaweed: S3Server, proxy: FaultProxy, clients: Clients, bucket: str
+    proxy: FaultProxy, clients: Clients, bucket: str
 ) -> None:
-    other = seaweed.make_bucket()
-    seaweed.write(other, "a", DATA)
     client = clients(proxy.url, patience=IMPATIENT)
     proxy.fault = Answer(503)
     await failed(content(client.bucket(bucket), "a"))
-    proxy.fault = times(1, Answer(503))
-    assert await content(client.bucket(other), "a") == DATA
+    assert client.give_up_s("another") == IMPATIENT.give_up_s
 
 
 @KEYS

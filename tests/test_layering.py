@@ -28,22 +28,23 @@ LAYERS = """
     protocol  plugin
     image  storage
     spool
-    blob  etag  multipart  signing  template  uri  url  xid
+    blob  connecting  etag  multipart  signing  template  uri  url  xid
     errors  timing
 """
 """A room imports rooms on lines below its own; rooms on one line do not know each other."""
 
 NARROWER = {
     "image": {"errors"},
-    "storage": {"blob", "errors", "spool", "url"},
+    "storage": {"blob", "connecting", "errors", "spool", "url"},
     "results": {"blob", "errors", "storage"},
     "config": {"errors", "template"},
-    "engine": {"blob", "errors", "image", "multipart", "protocol", "timing", "xid"},
+    "engine": {"blob", "connecting", "errors", "image", "multipart", "protocol", "timing", "xid"},
     "protocol": {"errors", "image", "multipart"},
-    "client": {"errors", "image", "protocol", "signing"},
+    "client": {"connecting", "errors", "image", "protocol", "signing"},
     "plugin": {"errors", "image"},
     "variables": {"blob", "errors"},
     "blob": set(),
+    "connecting": set(),
     "etag": set(),
     "spool": {"blob", "errors"},
     "multipart": set(),

@@ -29,6 +29,7 @@ from urllib.parse import quote
 
 import httpx
 
+from safelight.connecting import connecting
 from safelight.errors import (
     Busy,
     Forbidden,
@@ -259,7 +260,8 @@ class _AsyncConnection:
         with _opened(call.body) as file, self._address.translated():
             content = call.body if isinstance(call.body, bytes) else _async_pieces(file)
             arguments = self._address.arguments(call, _size(call.body, file))
-            reply = await self._http.send(self._http.build_request(content=content, **arguments))
+            with connecting():
+                reply = await self._http.send(self._http.build_request(content=content, **arguments))
         return call.finish(reply)
 
 

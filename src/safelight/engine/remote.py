@@ -10,6 +10,7 @@ import httpx
 
 from safelight import __version__
 from safelight.blob import CHUNK_BYTES, Blob
+from safelight.connecting import connecting
 from safelight.errors import EngineUnreachable, ImageError, MemoryLimitExceeded
 from safelight.image import speed
 from safelight.image.result import ImageInfo, Thumbnails
@@ -106,14 +107,9 @@ class RemoteEngine:
             headers=_headers(image),
             extensions={"trace": progress.note},
         )
-        try:
+        with connecting():
             async with sending as reply:
                 return await self._read(reply)
-        except AttributeError as error:
-            if progress.has_begun():
-                raise
-            # anyio, of a connection that the server closed as soon as it was made: it has no peer any more
-            raise httpx.ConnectError("the connection was closed as soon as it was made") from error
 
     async def _read(self, reply: httpx.Response) -> Reply:
         """Leaving before the end, for whatever reason, closes the connection."""
@@ -142,10 +138,6 @@ class _Progress:
 
     async def note(self, event: str, _details: object) -> None:
         self._events.add(event)
-
-    def has_begun(self) -> bool:
-        """Whether a connection was there to send the request."""
-        return "http11.send_request_headers.started" in self._events
 
     def was_stale(self) -> bool:
         """Whether a connection of an earlier request was used, and nothing of a reply has come back."""

@@ -11,6 +11,7 @@ import httpx
 from httpx_secure import httpx_ssrf_protection
 
 from safelight import __version__
+from safelight.connecting import connecting
 from safelight.jobs.failure import TransferError
 from safelight.jobs.location import Location
 from safelight.jobs.network import addresses_of, is_untrusted, tls_context
@@ -46,7 +47,8 @@ async def exchange(request: Request, reach: Reach, policy: Policy) -> AsyncGener
         for address in addresses:
             async with _client(address, request.location, policy) as client:
                 try:
-                    response = await client.send(_addressed(client, request, address), stream=True)
+                    with connecting():
+                        response = await client.send(_addressed(client, request, address), stream=True)
                 except (httpx.ConnectError, httpx.ConnectTimeout):
                     if address == addresses[-1]:
                         raise

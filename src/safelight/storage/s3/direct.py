@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 from safelight.blob import CHUNK_BYTES, EMPTY, Blob
+from safelight.connecting import connecting
 from safelight.errors import StorageError
 from safelight.storage.s3.account import Credentials, Patience
 from safelight.storage.s3.address import escape_key
@@ -169,7 +170,8 @@ async def _check(response: httpx.Response, key: str) -> None:
 @contextmanager
 def _translated() -> Generator[None]:
     try:
-        yield
+        with connecting():
+            yield
     except (httpx.TimeoutException, TimeoutError) as error:
         raise Unreachable(repr(error), slow=True) from error
     except httpx.HTTPError as error:

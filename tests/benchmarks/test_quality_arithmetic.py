@@ -144,6 +144,16 @@ def test_a_report_knows_medians_worsts_and_how_far_formats_are_apart() -> None:
     assert report.spread("balanced", 256) == 3.5
 
 
+def test_full_chroma_is_seen_by_its_bytes() -> None:
+    samples = [
+        quality.Sample(way, 256, photo, 70, size)
+        for way, sizes in (("balanced, jpeg", (100, 300)), (str(quality.HALVED), (100, 200)))
+        for photo, size in zip("ab", sizes, strict=True)
+    ]
+    found = quality.Report(samples, {}, [256]).chroma(256)
+    assert found == "256: 1 of 2 in full chroma, 1.33 times the bytes of all in 4:2:0."
+
+
 def test_goals_are_met_at_their_bounds() -> None:
     assert quality.Goal("score", 77, 77, at_least=True).is_met
     assert not quality.Goal("score", 76.9, 77, at_least=True).is_met

@@ -10,7 +10,7 @@ from safelight.errors import S3NotConfigured
 from safelight.model import Resources
 from safelight.storage.base import MakeUrl, Storage, Stored
 from safelight.storage.cache import CachedStorage, ObjectCache
-from safelight.storage.forgetting import Forgetting, Shelf
+from safelight.storage.forgetting import CopyPlace, Forgetting
 from safelight.storage.s3.bucket import Bucket, Client
 
 
@@ -79,16 +79,16 @@ def _storage(
     address = _addresses(declared.s3, declared.bucket, bucket)
     own = resources.caches.get(directory_of(cached.cache_root)) if cached and cached.cache_root else None
     storage: Storage = bucket
-    if changes and (others := list(_other_shelves(declared, resources, bucket, own))):
+    if changes and (others := list(_other_copies(declared, resources, bucket, own))):
         storage = Forgetting(bucket, others)
     if own is None:
         return storage
     return CachedStorage(storage, own, address, "public_url" if cached and cached.public else "private_url")
 
 
-def _other_shelves(
+def _other_copies(
     declared: InBucket, resources: Resources, bucket: Bucket, own: ObjectCache | None
-) -> Iterator[Shelf]:
+) -> Iterator[CopyPlace]:
     """Where caches may hold an object that `declared` changes, but as its account in its `own` cache.
 
     A configuration may have several accounts of one object store, as one that reads and one that writes.

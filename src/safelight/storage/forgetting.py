@@ -6,16 +6,16 @@ from safelight.blob import Blob
 from safelight.storage.base import MakeUrl, Storage, Stored
 from safelight.storage.cache import ObjectCache
 
-Shelf = tuple[ObjectCache, Callable[[str], str]]
+CopyPlace = tuple[ObjectCache, Callable[[str], str]]
 """A cache, and what makes the address under which it may hold the object of a key."""
 
 
 class Forgetting:
-    """`inner`, with `shelves` that must hold nothing of an object that has changed."""
+    """`inner`, with `copies` that must hold nothing of an object that has changed."""
 
-    def __init__(self, inner: Storage, shelves: Sequence[Shelf]) -> None:
+    def __init__(self, inner: Storage, copies: Sequence[CopyPlace]) -> None:
         self._inner = inner
-        self._shelves = shelves
+        self._copies = copies
 
     def place(self, key: str) -> str:
         return self._inner.place(key)
@@ -40,5 +40,5 @@ class Forgetting:
 
     async def _forget(self, key: str) -> None:
         """Also after a failure: what a store did before it failed is not known."""
-        for cache, address in self._shelves:
+        for cache, address in self._copies:
             await cache.drop(address(key))

@@ -15,21 +15,16 @@ import structlog
 from safelight.blob import Blob, MemoryBlob
 from safelight.errors import (
     BadRequest,
-    Busy,
     MemoryLimitExceeded,
-    NoSuchBucket,
     NoSuchKey,
-    S3AccessDenied,
-    SafelightError,
     StorageError,
-    StorageUnreachable,
-    Timeout,
 )
 from safelight.spool import MEMORY_BYTES, Spool
 from safelight.storage.base import MakeUrl, Stored
 from safelight.storage.flight import SharedCall
 from safelight.storage.s3 import address, signature
 from safelight.storage.s3.account import Account, Patience
+from safelight.storage.s3.failure import explained, may_pass
 from safelight.storage.s3.library import Library, expressible
 from safelight.storage.s3.transport import Found, Refused, Transport, TransportError, Unreachable, Upload
 from safelight.url import Url
@@ -41,13 +36,9 @@ T = TypeVar("T")
 
 STANDARD_REGION = "us-east-1"
 
-_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _REDIRECTED = frozenset({301, 307})
 _ELSEWHERE = _REDIRECTED | {400, 403}
 """What stores answer in a wrong region; 403 where the library followed a redirect without its signature."""
-
-_SLOW_SENDER = "RequestTimeout"
-"""Amazon S3, "Error responses": a connection was idle; the status is 400."""
 
 _LIBRARY_ENDS_S = 0.05
 """When an answer is here, a thread of the library is still letting go of objects of the interpreter. A
@@ -55,12 +46,6 @@ process that ends at that very moment is aborted: one of fifteen that ended at o
 """
 
 _NO_ACLS = frozenset({"AccessControlListNotSupported", "NotImplemented"})
-_BAD_NAMES = {
-    "KeyTooLongError": "it is too long",
-    **dict.fromkeys(
-        ("XMinioInvalidObjectName", "XMinioInvalidResourceName", "InvalidObjectName"), "it is no name"
-    ),
-}
 _DIRECTORY = "application/x-directory"
 _HOPELESS_S = 30
 """For how long requests make one attempt only after others were in vain."""
@@ -375,12 +360,12 @@ class Bucket:
                     continue
             except Unreachable as unreachable:
                 failure = unreachable
-            if not _may_pass(failure):
+            if not may_pass(failure):
                 client.note_answered(self._name)
-                raise self._explained(failure, key) from failure
+                raise explained(failure, self._name, key) from failure
             if time.monotonic() + pause_s > give_up_at:
                 client.note_given_up(self._name)
-                raise self._explained(failure, key) from failure
+                raise explained(failure, self._name, key) from failure
             await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 (no secret)
             pause_s = min(2 * pause_s, patience.max_backoff_s)
 
@@ -389,33 +374,6 @@ class Bucket:
             return await self._client.follow(self._name, tried, refused)
         except TransportError:
             return False
-
-    def _explained(self, failure: TransportError, key: str) -> SafelightError:
-        """`failure` in the words of the reference, where it has some. The key is without its prefix."""
-        bucket, detail = self._name, str(failure)
-        if _was_slow(failure):
-            return Timeout(f"S3 bucket '{bucket}': the object store does not answer in time", detail=detail)
-        if not isinstance(failure, Refused):
-            return StorageUnreachable(
-                f"S3 bucket '{bucket}': the object store cannot be reached", detail=detail
-            )
-        if failure.code == "NoSuchBucket":
-            return NoSuchBucket(f"S3 bucket '{bucket}' does not exist", detail=detail)
-        if failure.status == 404:
-            return NoSuchKey(f"S3 bucket '{bucket}' does not contain key '{key}'", detail=detail)
-        if failure.status in (401, 403):
-            message = f"access to S3 bucket '{bucket}' or key '{key}' was denied"
-            return S3AccessDenied(message, detail=detail)
-        if fault := _BAD_NAMES.get(failure.code):
-            return BadRequest(f"S3 key '{key}' refused: {fault} for the object store", detail=detail)
-        if failure.status in (429, 503):
-            return Busy(
-                f"S3 bucket '{bucket}': the object store is overloaded", retry_after_s=2, detail=detail
-            )
-        code = f" {failure.code}" if failure.code else ""
-        message = f"S3 bucket '{bucket}': the object store answered {failure.status}{code}"
-        kind = StorageUnreachable if failure.status >= 500 else StorageError
-        return kind(message, detail=detail)
 
     async def _url(self, full_key: str) -> MakeUrl:
         """Makes the URL that clients are given. The region is found out where it depends on that."""
@@ -440,16 +398,3 @@ class Bucket:
 def _fits_header(text: str) -> bool:
     """Whether all clients can send `text` in a header."""
     return text.isascii() and text.isprintable()
-
-
-def _may_pass(failure: TransportError) -> bool:
-    """Whether the same request may succeed a moment later."""
-    if not isinstance(failure, Refused):
-        return True
-    return failure.status in _TRANSIENT or failure.code == _SLOW_SENDER
-
-
-def _was_slow(failure: TransportError) -> bool:
-    if isinstance(failure, Refused):
-        return failure.status in (408, 504) or failure.code == _SLOW_SENDER
-    return isinstance(failure, Unreachable) and failure.slow

@@ -131,11 +131,12 @@ def scripted(*acts: Act) -> Iterator[Scripted]:
                     connection.shutdown(socket.SHUT_RDWR)
             for thread in threads:
                 thread.join(TIMEOUT_S)
+                assert not thread.is_alive()
     assert not server.failures, server.failures
 
 
 def _received(connection: socket.socket) -> Received | None:
-    """The next request, None at the end of the connection."""
+    """The next request, None at the end of the connection or if it ends too soon."""
     data = b""
     while b"\r\n\r\n" not in data:
         piece = connection.recv(1 << 16)
@@ -147,7 +148,10 @@ def _received(connection: socket.socket) -> Received | None:
     headers = dict(text.split(": ", 1) for text in lines)
     length = int({name.lower(): text for name, text in headers.items()}.get("content-length", "0"))
     while len(body) < length:
-        body += connection.recv(1 << 16)
+        piece = connection.recv(1 << 16)
+        if not piece:
+            return None
+        body += piece
     method, target, _ = line.split(" ")
     return Received(method, target, headers, body)
 

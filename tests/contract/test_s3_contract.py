@@ -240,7 +240,7 @@ def test_a_missing_bucket(serve, moto, method):
 
 
 @pytest.mark.covers("s159")
-@pytest.mark.parametrize("name", ["", ".", "..", "/"])
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "b/c"])
 @pytest.mark.parametrize(
     "statement",
     [

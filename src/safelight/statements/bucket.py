@@ -14,6 +14,16 @@ from safelight.storage.forgetting import CopyPlace, Forgetting
 from safelight.storage.s3.bucket import Bucket, Client
 
 
+def bucket_complaints(name: str) -> Iterator[str]:
+    """What is wrong with the name of a bucket.
+
+    Without one, the first part of a key would be the bucket, which a delete removes with all that is in it.
+    """
+    if "/" in name or not name.strip("."):
+        shown = inspect_value(name)
+        yield f"expected 'bucket' attribute value to be the name of a bucket, without '/'; got: {shown}"
+
+
 class InBucket(Statement):
     """A statement about one object of a bucket."""
 
@@ -23,10 +33,7 @@ class InBucket(Statement):
     s3: str = attribute(default="", help="name of the `s3` statement with the account", example="archive")
 
     def check(self) -> Iterator[str]:
-        # The first part of a key would be the bucket, which a delete removes with all that is in it.
-        if not self.bucket.strip("/."):
-            shown = inspect_value(self.bucket)
-            yield f"expected 'bucket' attribute value to be the name of a bucket; got: {shown}"
+        yield from bucket_complaints(self.bucket)
         yield from super().check()
 
 

@@ -12,6 +12,7 @@ from safelight.results.reading import Origin
 from safelight.results.shared import Shared
 from safelight.results.shelf import Shelf, name_of
 from safelight.statements.answering import KeptAnswers
+from safelight.statements.bucket import bucket_complaints
 from safelight.statements.fingerprint import Fingerprint
 from safelight.statements.kept import Freshness
 from safelight.statements.registry import cache
@@ -85,8 +86,8 @@ class CacheStatement(Statement):
     def check(self) -> Iterator[str]:
         if self.bucket is None and (self.prefix or self.s3 or self.recheck is not None):
             yield "expected 'prefix', 's3' and 'recheck' attributes to be set only with 'bucket'"
-        if self.bucket is not None and (not self.bucket or "/" in self.bucket):
-            yield "expected 'bucket' attribute value to be the name of a bucket, without '/'"
+        if self.bucket is not None:
+            yield from bucket_complaints(self.bucket)
         if self.prefix and not self.prefix.endswith("/"):
             yield "expected 'prefix' attribute value to end in '/'"
         try:

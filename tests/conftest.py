@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent / "server"))  # `serving` and `server_support` are for all tests
+sys.path.append(str(Path(__file__).parent / "server"))  # `serving`, `processes` and others for all tests
 sys.path.append(str(Path(__file__).parent / "s3"))  # so are `s3_servers` and `fault_proxy`
 
 from s3_servers import OwnSeaweed, S3Server, moto_server, shared_seaweed, start_own_seaweed

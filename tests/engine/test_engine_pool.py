@@ -14,9 +14,11 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import structlog
 import uvloop
+from processes import children, wait_until_gone
 
 from safelight.blob import FileBlob, MemoryBlob
 from safelight.engine.pool import PoolEngine, PoolLimits
@@ -66,27 +68,11 @@ async def works(engine: PoolEngine, data: bytes = b"an image") -> bool:
     return await one(engine, data) == hashlib.sha256(data).digest()
 
 
-async def eventually(condition: Callable[[], bool], within_s: float = 3) -> None:
+async def eventually(condition: Callable[[], bool], within_s: float = 30) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, "it has not come to pass"
         await asyncio.sleep(0.005)
-
-
-def is_running(pid: int) -> bool:
-    """A zombie is dead; who becomes its parent here may take its time."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def children(pid: int) -> list[int]:
-    return [
-        int(child)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for child in (task / "children").read_text().split()
-    ]
 
 
 def descriptors(pid: int | str = "self") -> int:
@@ -95,10 +81,6 @@ def descriptors(pid: int | str = "self") -> int:
 
 def of_process(pid: int, name: str) -> bytes:
     return Path(f"/proc/{pid}/{name}").read_bytes()
-
-
-def exists(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
 
 
 def template_pid() -> int:
@@ -479,7 +461,7 @@ async def test_close_leaves_no_process_and_no_descriptor(state: str) -> None:
         for task in tasks:
             with pytest.raises(Busy):
                 await task
-        assert not any(exists(pid) for pid in helpers)
+        assert not any(psutil.pid_exists(pid) for pid in helpers)
         assert descriptors() == before
 
 
@@ -522,10 +504,7 @@ def test_kill_9_of_the_server_leaves_no_orphan() -> None:
         helpers = [template, *children(template)]
         assert len(helpers) == 4
         server.kill()
-        deadline = time.monotonic() + 2
-        while any(is_running(pid) for pid in helpers):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until_gone(helpers)
 
 
 async def test_descriptors_do_not_leak(tmp_path: Path) -> None:

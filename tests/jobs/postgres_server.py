@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import asyncpg
 from loopback_ports import free_ports
+from processes import children, is_running
 
 from safelight.jobs.postgres_schema import SCHEMA
 
@@ -99,11 +100,11 @@ class PostgresServer:
         """End all its processes at once, as a power failure does."""
         assert self.process
         os.kill(self.process.pid, signal.SIGSTOP)  # so that it has no more children
-        family = [*_children(self.process.pid), self.process.pid]
+        family = [*children(self.process.pid), self.process.pid]
         for pid in family:
             os.kill(pid, signal.SIGKILL)
         self.process.wait(TIMEOUT_S)
-        while any(map(_lives, family)):
+        while any(map(is_running, family)):
             time.sleep(0.005)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
@@ -128,18 +129,6 @@ class PostgresServer:
         path = self.directory / "data" / "postmaster.pid"
         words = path.read_text(errors="replace").split() if path.exists() else []
         return bool(words) and words[0] == str(pid) and words[-1] == "ready"
-
-
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _lives(pid: int) -> bool:
-    """Whether it still holds anything: what nobody has taken leave of yet does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def _end_with(parent: int) -> Callable[[], None]:

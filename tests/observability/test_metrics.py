@@ -3,12 +3,12 @@
 import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 
 import httpx
 import pytest
+from processes import children
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from serving import Server
@@ -114,11 +114,6 @@ def test_buckets_grow_and_end_at_the_count(server: Server) -> None:
         assert counts[-1] == samples["safelight_step_duration_seconds_count"][step,]
     assert samples["safelight_step_duration_seconds_count"]["transform",] >= 1
     assert samples["safelight_step_duration_seconds_count"]["queue",] >= 1
-
-
-def children(pid: int) -> list[int]:
-    listed = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
-    return [int(line) for line in listed.stdout.split()]
 
 
 def test_counts_outlive_their_workers(start: Start) -> None:

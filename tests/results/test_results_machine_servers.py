@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fault_proxy import Delay, Fault, FaultProxy, Pass, SeenRequest
+from processes import children
 from s3_servers import S3Server
 from serving import ROOT, Server, Servers
 
@@ -201,10 +202,6 @@ def test_the_command_says_that_it_could_not_purge(fleet: Fleet) -> None:
     assert "Traceback" not in done.stderr
     assert done.stdout == "cache: purged\n"
     assert not epochs.unchanged((url_slot("/thumbnails/a"),), before)
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_a_kill_while_answers_are_put_leaves_nothing_wrong(fleet: Fleet) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fault_proxy import Delay, FaultProxy, Pass, SeenRequest, times
+from processes import children
 from s3_servers import S3Server
 from serving import ROOT, Server, Servers
 
@@ -148,10 +149,6 @@ def test_who_waits_goes_on_when_the_computing_process_is_killed(store: Store) ->
         assert isinstance(hanging.exception(WAIT_S), httpx.TransportError)
     assert store.fetched("a") == 2
     assert state(second, "/objects/a").startswith("safelight; hit")
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_kills_at_any_moment_leave_a_cache_that_works(store: Store) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event
 
 from PIL import Image as PillowImage
+from processes import descendants
 from server_support import RawClient, Response
 from serving import Server, Servers
 
@@ -51,18 +52,10 @@ def ask(server: Server, method: str, path: str, body: bytes = b"") -> tuple[Resp
         return client.response(), time.monotonic() - sent
 
 
-def processes(root: int) -> Iterator[int]:
-    """Process ids of `root` and everything below it."""
-    yield root
-    with contextlib.suppress(OSError):
-        for child in Path(f"/proc/{root}/task/{root}/children").read_text().split():
-            yield from processes(int(child))
-
-
 def pss_bytes(root: int) -> int:
     """Proportional set size of a process tree: what is shared counts once."""
     total = 0
-    for pid in processes(root):
+    for pid in (root, *descendants(root)):
         with contextlib.suppress(OSError):
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
             total += next((int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:")), 0)
@@ -158,7 +151,7 @@ def cage(server: Server) -> Iterator[Callable[[], int] | None]:
             continue
         try:
             (group / limit).write_text(str(bound))
-            for pid in processes(server.process.pid):
+            for pid in (server.process.pid, *descendants(server.process.pid)):
                 (group / "cgroup.procs").write_text(str(pid))
         except OSError:
             group.rmdir()

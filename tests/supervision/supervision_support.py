@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from processes import children
+
 DEADLINE_S = 60
 """For what takes a second or two on a quiet machine."""
 
@@ -36,35 +38,6 @@ def wait_until(condition: Callable[[], object], timeout_s: float = DEADLINE_S) -
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
-
-
-def state(pid: int) -> str | None:
-    """`R`, `S`, `T`, `Z` ...; None for a process that is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-
-
-def is_running(pid: int) -> bool:
-    return state(pid) not in (None, "Z")
-
-
-def children(pid: int) -> list[int]:
-    """HTTP workers of a master, template of an HTTP worker, image workers of a template; zombies left out."""
-    try:
-        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except FileNotFoundError:
-        return []
-    return [int(child) for child in listed if is_running(int(child))]
-
-
-def descendants(pid: int) -> list[int]:
-    return [found for child in children(pid) for found in (child, *descendants(child))]
-
-
-def wait_until_gone(pids: list[int]) -> None:
-    wait_until(lambda: not any(map(is_running, pids)))
 
 
 def image_workers(worker: int) -> list[int]:

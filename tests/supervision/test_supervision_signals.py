@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import children, is_running, wait_until_gone
 from server_support import RawClient
 from serving import ROOT, Server, Servers
 from supervision_support import (
@@ -15,13 +16,10 @@ from supervision_support import (
     STORE,
     Client,
     ask,
-    children,
     hold_open,
     image_workers,
-    is_running,
     load,
     wait_until,
-    wait_until_gone,
 )
 
 PICTURE = ROOT / "tests" / "data" / "rocket.jpg"

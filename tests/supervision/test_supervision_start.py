@@ -13,17 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from processes import children, descendants, is_running, wait_until_gone
 from serving import ROOT, Servers
 from supervision_support import (
     DEADLINE_S,
     STORE,
     ask,
-    children,
-    descendants,
     identity,
-    is_running,
     wait_until,
-    wait_until_gone,
 )
 
 PICTURE = ROOT / "tests" / "data" / "rocket.jpg"

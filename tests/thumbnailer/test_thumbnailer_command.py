@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 from image_makers import oriented, photo_q, pillow
-from thumbnailer_support import Commands, is_alive, other_user, wait_until
+from processes import children, wait_until_gone
+from thumbnailer_support import Commands, other_user, wait_until
 
 LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}) UTC \[meta (\{.*?\})\] (\w+): (.*)")
 ACCESS = re.compile(
@@ -153,7 +154,7 @@ def test_workers_as_another_user(commands: Commands) -> None:
     server = commands.start("-w", "1", "--user", user.pw_name)
     assert server.put(SPEC, photo_q()).status == 200
     pid = server.process.pid
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+    for child in children(pid):
         status = Path(f"/proc/{child}/status").read_text()
         assert set(re.findall(r"Uid:\s(.*)", status)[0].split()) == {str(user.pw_uid)}
         assert set(re.findall(r"Gid:\s(.*)", status)[0].split()) == {str(user.pw_gid)}
@@ -211,7 +212,7 @@ def test_a_daemon(commands: Commands, sockets: Path) -> None:
     assert (again.returncode, again.stdout) == (1, "")
     assert again.stderr.startswith(f"Error: already running with pid {pid}, see ")
     os.kill(pid, signal.SIGTERM)
-    wait_until(lambda: not is_alive(pid))
+    wait_until_gone([pid])
     assert not path.exists()
     assert not (scratch / "httpthumbnailer.pid").exists()
 

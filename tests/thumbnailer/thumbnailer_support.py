@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from processes import is_running, wait_until_gone
 from server_support import RawClient, Response
 from serving import START_TIMEOUT_S, Server
 
@@ -159,16 +160,8 @@ def other_user() -> str:
     return "nobody" if done.returncode == 0 else ME
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process that is no child of ours runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def end_daemon(pid: int) -> None:
     """Ask a daemon to stop and wait for it."""
-    if is_alive(pid):
+    if is_running(pid):
         os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: not is_alive(pid))
+        wait_until_gone([pid])

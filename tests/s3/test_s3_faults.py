@@ -253,13 +253,13 @@ async def test_only_the_first_wait_for_a_store_that_is_down(
     storage = client.bucket(bucket)
     proxy.fault = Answer(503)
     await failed(content(storage, key))
-    assert client.give_up_s(bucket) == 0
+    assert client.outlook.give_up_s(bucket) == 0
     before = len(proxy.requests)
     await failed(content(storage, key))
     assert len(proxy.requests) == before + 1
     proxy.fault = Pass()
     assert await content(storage, key) == DATA
-    assert client.give_up_s(bucket) == IMPATIENT.give_up_s
+    assert client.outlook.give_up_s(bucket) == IMPATIENT.give_up_s
 
 
 @KEYS
@@ -271,7 +271,7 @@ async def test_a_store_that_refuses_is_not_down(
     await failed(content(client.bucket(bucket), key))
     proxy.fault = Answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
     await failed(content(client.bucket(bucket), key))
-    assert client.give_up_s(bucket) == IMPATIENT.give_up_s
+    assert client.outlook.give_up_s(bucket) == IMPATIENT.give_up_s
 
 
 async def test_a_bucket_that_is_overloaded_is_no_reason_to_give_up_others(
@@ -280,7 +280,7 @@ async def test_a_bucket_that_is_overloaded_is_no_reason_to_give_up_others(
     client = clients(proxy.url, patience=IMPATIENT)
     proxy.fault = Answer(503)
     await failed(content(client.bucket(bucket), "a"))
-    assert client.give_up_s("another") == IMPATIENT.give_up_s
+    assert client.outlook.give_up_s("another") == IMPATIENT.give_up_s
 
 
 @KEYS
@@ -295,6 +295,79 @@ async def test_a_store_that_never_answers(
     assert error.message == f"S3 bucket '{bucket}': the object store does not answer in time"
     assert status_of(error) == 504
     assert len(proxy.requests) == 1
+
+
+@KEYS
+@pytest.mark.parametrize("request_", [REQUESTS["get"], REQUESTS["delete"]], ids=["get", "delete"])
+async def test_a_silent_store_is_not_asked_again_and_again(
+    seaweed: S3Server, proxy: FaultProxy, clients: Clients, bucket: str, key: str, request_: Request
+) -> None:
+    """Others fail soon and in the same words, without being sent, until one that tries is answered."""
+    seaweed.write(bucket, key, DATA)
+    client = clients(proxy.url, patience=HURRIED)
+    storage = client.bucket(bucket)
+    proxy.fault = Delay(None)
+    first = await failed(request_(storage, key))
+    errors = await asyncio.gather(*(failed(content(storage, f"{key}{number}")) for number in range(20)))
+    assert {(type(error), error.message) for error in errors} == {(Timeout, first.message)}
+    assert len(proxy.requests) == 1
+    proxy.fault = Pass()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("safelight.storage.s3.outlook.TRIAL_S", 0)
+        assert await content(storage, key) == DATA
+    assert await content(storage, key) == DATA
+
+
+async def test_those_who_wait_go_on_when_a_trial_is_answered(
+    seaweed: S3Server, proxy: FaultProxy, clients: Clients, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("safelight.storage.s3.outlook.TRIAL_S", 0.4)
+    monkeypatch.setattr("safelight.storage.s3.outlook.TRIAL_ANSWER_S", 30)
+    for key in "abc":
+        seaweed.write(bucket, key, DATA)
+    storage = clients(proxy.url, patience=HURRIED).bucket(bucket)
+    proxy.fault = Delay(None)
+    await failed(content(storage, "a"))
+    proxy.fault = Delay(0.2)
+    assert await asyncio.gather(*(content(storage, key) for key in "abc")) == [DATA] * 3
+
+
+async def test_one_request_without_an_answer_does_not_hold_back_others(
+    seaweed: S3Server, proxy: FaultProxy, clients: Clients, bucket: str
+) -> None:
+    """The store answers others meanwhile: it is that object which is slow."""
+    seaweed.write(bucket, "fast", DATA)
+    storage = clients(proxy.url, patience=HURRIED).bucket(bucket)
+    proxy.fault = lambda seen: Delay(None) if "slow" in seen.target else Pass()
+    slow = asyncio.create_task(failed(content(storage, "slow")))
+    while not slow.done():
+        assert await content(storage, "fast") == DATA
+    assert await content(storage, "fast") == DATA
+
+
+async def test_an_upload_that_takes_too_long_does_not_hold_back_others(
+    seaweed: S3Server, proxy: FaultProxy, clients: Clients, bucket: str
+) -> None:
+    seaweed.write(bucket, "a", DATA)
+    storage = clients(proxy.url, patience=HURRIED).bucket(bucket)
+    proxy.fault = lambda seen: Delay(None) if seen.method == "PUT" else Pass()
+    assert type(await failed(put(storage, "b", DATA))) is Timeout
+    assert await content(storage, "a") == DATA
+
+
+async def test_a_silent_store_that_refuses_is_asked_again(
+    seaweed: S3Server, proxy: FaultProxy, clients: Clients, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seaweed.write(bucket, "a", DATA)
+    storage = clients(proxy.url, patience=HURRIED).bucket(bucket)
+    proxy.fault = Delay(None)
+    await failed(content(storage, "a"))
+    proxy.fault = Answer(503)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("safelight.storage.s3.outlook.TRIAL_S", 0)
+        assert isinstance(await failed(content(storage, "a")), Busy)
+    proxy.fault = Pass()
+    assert await content(storage, "a") == DATA
 
 
 @KEYS

@@ -56,10 +56,13 @@ class Patience:
     def of_requests(cls, timeout_s: float) -> "Patience":
         """What requests can have that may take `timeout_s` in all.
 
-        A quarter of that goes into further attempts: then there is time to say what is wrong, and to read
-        from the next of several sources.
+        A quarter of that goes into further attempts, no more than two thirds into waiting: then there is
+        time to say what is wrong, and to read from the next of several sources.
         """
-        return cls(give_up_s=min(cls().give_up_s, timeout_s / 4))
+        usual = cls()
+        return cls(
+            silence_s=min(usual.silence_s, timeout_s * 2 / 3), give_up_s=min(usual.give_up_s, timeout_s / 4)
+        )
 
     def upload_s(self, size: int) -> float:
         """How long an upload of `size` bytes may take until it is answered."""

@@ -26,6 +26,7 @@ from safelight.storage.s3 import address, signature
 from safelight.storage.s3.account import Account, Patience
 from safelight.storage.s3.failure import explained, may_pass
 from safelight.storage.s3.library import Library, expressible
+from safelight.storage.s3.outlook import Outlook
 from safelight.storage.s3.transport import Found, Refused, Transport, TransportError, Unreachable, Upload
 from safelight.url import Url
 
@@ -47,8 +48,6 @@ process that ends at that very moment is aborted: one of fifteen that ended at o
 
 _NO_ACLS = frozenset({"AccessControlListNotSupported", "NotImplemented"})
 _DIRECTORY = "application/x-directory"
-_HOPELESS_S = 30
-"""For how long requests make one attempt only after others were in vain."""
 
 _log = structlog.get_logger("safelight.storage")
 
@@ -83,11 +82,11 @@ class Client:
         self.account = account
         self.spool_directory = spool_directory
         self.patience = patience or Patience()
+        self.outlook = Outlook(self.patience.give_up_s)
         self.downloads: SharedCall[tuple[str, str], _Content] = SharedCall()
         self._regions: dict[str, str] = {}
         self._region_requests: SharedCall[str, str | None] = SharedCall()
         self._without_acls: set[str] = set()
-        self._hopeless_until: dict[str, float] = {}
         self._libraries: dict[tuple[str, str], Library] = {}
         self._directs: dict[tuple[str, str], Direct] = {}
 
@@ -130,21 +129,6 @@ class Client:
                 region = await self._ask_region(bucket)
             self._regions[bucket] = region or tried
         return self.region(bucket) != tried
-
-    def give_up_s(self, bucket: str) -> float:
-        """How long to go on trying: not at all where that was in vain a moment ago.
-
-        So while a store is down only the first requests wait for it, and others come to their next source.
-        """
-        return 0 if time.monotonic() < self._hopeless_until.get(bucket, 0) else self.patience.give_up_s
-
-    def note_answered(self, bucket: str) -> None:
-        """Remember that there is hope for `bucket`."""
-        self._hopeless_until.pop(bucket, None)
-
-    def note_given_up(self, bucket: str) -> None:
-        """Remember that it was in vain to go on trying."""
-        self._hopeless_until[bucket] = time.monotonic() + _HOPELESS_S
 
     def takes_acls(self, bucket: str) -> bool:
         return bucket not in self._without_acls
@@ -227,7 +211,9 @@ class Bucket:
             content_type = None
         upload = Upload(data, content_type, self._cache_control, "public-read" if self._public else "private")
         try:
-            await self._attempts(key, full_key, lambda transport: self._upload(transport, full_key, upload))
+            await self._attempts(
+                key, full_key, lambda transport: self._upload(transport, full_key, upload), at_once=False
+            )
         except NoSuchKey as error:  # no object store says so of an upload
             message = f"S3 bucket '{self._name}': the object store answered 404"
             raise StorageError(message, detail=error.detail) from error
@@ -338,20 +324,32 @@ class Bucket:
         """Downloads under way may hold what was there before."""
         self._client.downloads.leave((self._name, full_key))
 
-    async def _attempts(self, key: str, full_key: str, attempt: Callable[[Transport], Awaitable[T]]) -> T:
+    async def _attempts(
+        self,
+        key: str,
+        full_key: str,
+        attempt: Callable[[Transport], Awaitable[T]],
+        *,
+        at_once: bool = True,
+    ) -> T:
         """Attempt again what may succeed another time, with growing pauses, while there is patience.
+
+        `at_once`: whether a store that works begins to answer at once, as it does all but uploads.
 
         Raises: what `attempt` raises of ours; the last failure in our words.
         """
-        client, patience = self._client, self._client.patience
-        give_up_at = time.monotonic() + client.give_up_s(self._name)
+        client, patience, outlook = self._client, self._client.patience, self._client.outlook
+        began = time.monotonic()
+        give_up_at = began + outlook.give_up_s(self._name)
         pause_s = patience.backoff_s
         left_regions: set[str] = set()
         while True:
             region = client.region(self._name)
             try:
+                if at_once:
+                    await outlook.admit(self._name)
                 result = await attempt(client.transport(self._name, full_key))
-                client.note_answered(self._name)
+                outlook.note_answered(self._name)
                 return result
             except Refused as refused:
                 failure: TransportError = refused
@@ -361,10 +359,11 @@ class Bucket:
             except Unreachable as unreachable:
                 failure = unreachable
             if not may_pass(failure):
-                client.note_answered(self._name)
+                outlook.note_answered(self._name)
                 raise explained(failure, self._name, key) from failure
             if time.monotonic() + pause_s > give_up_at:
-                client.note_given_up(self._name)
+                silent = at_once and isinstance(failure, Unreachable) and failure.slow
+                outlook.note_given_up(self._name, began, silent=silent)
                 raise explained(failure, self._name, key) from failure
             await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 (no secret)
             pause_s = min(2 * pause_s, patience.max_backoff_s)

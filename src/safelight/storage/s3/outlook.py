@@ -1,0 +1,79 @@
+"""What to expect of the buckets of a store, by how the last requests about them ended.
+
+While a store is down only the first requests wait for it: others fail, or come to their next source, at once.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from time import monotonic
+
+from safelight.storage.s3.transport import Unreachable
+
+HOPELESS_S = 30
+"""For how long requests make one attempt only after others were in vain."""
+
+TRIAL_S = 10
+"""While a bucket keeps silent, one request in this time finds out whether it still does."""
+
+TRIAL_ANSWER_S = 1
+"""How long others wait for what that request finds out: a store that works answers sooner."""
+
+
+@dataclass(slots=True)
+class _Silence:
+    trial_began: float
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Outlook:
+    """Of all buckets of one account. `give_up_s`: how long requests go on trying where there is hope."""
+
+    def __init__(self, give_up_s: float) -> None:
+        self._give_up_s = give_up_s
+        self._answered: dict[str, float] = {}
+        self._hopeless_until: dict[str, float] = {}
+        self._silences: dict[str, _Silence] = {}
+
+    def give_up_s(self, bucket: str) -> float:
+        """How long to go on trying: not at all where that was in vain a moment ago."""
+        is_hopeless = bucket in self._silences or monotonic() < self._hopeless_until.get(bucket, 0)
+        return 0 if is_hopeless else self._give_up_s
+
+    async def admit(self, bucket: str) -> None:
+        """Hold back requests for a bucket that keeps silent, but for one that tries.
+
+        Raises: Unreachable, when that one is not answered soon.
+        """
+        silence = self._silences.get(bucket)
+        if silence is None:
+            return
+        now = monotonic()
+        if now >= silence.trial_began + TRIAL_S:
+            silence.trial_began = now
+            return
+        try:
+            async with asyncio.timeout(silence.trial_began + TRIAL_ANSWER_S - now):
+                await silence.is_over.wait()
+        except TimeoutError:
+            raise Unreachable("not asked: it kept silent when it was asked last", slow=True) from None
+
+    def note_answered(self, bucket: str) -> None:
+        """Remember that `bucket` has answered, be it with a refusal."""
+        self._answered[bucket] = monotonic()
+        self._hopeless_until.pop(bucket, None)
+        self._end_silence(bucket)
+
+    def note_given_up(self, bucket: str, began: float, *, silent: bool) -> None:
+        """Remember that it was in vain to go on trying since `began`, on the clock `monotonic`.
+
+        `silent`: for want of any answer. One request without counts for nothing if others had theirs.
+        """
+        self._hopeless_until[bucket] = monotonic() + HOPELESS_S
+        if not silent:
+            self._end_silence(bucket)
+        elif self._answered.get(bucket, 0) < began:
+            self._silences.setdefault(bucket, _Silence(began))
+
+    def _end_silence(self, bucket: str) -> None:
+        if silence := self._silences.pop(bucket, None):
+            silence.is_over.set()

@@ -22,6 +22,7 @@ from fault_proxy import (
 from s3_clients import HURRIED, IMPATIENT, PATIENT, Clients, content, put
 from s3_servers import READER, Credentials, S3Server
 from slow_store import serving
+from structlog.testing import capture_logs
 
 from safelight.blob import MemoryBlob
 from safelight.errors import (
@@ -307,15 +308,18 @@ async def test_a_silent_store_is_not_asked_again_and_again(
     client = clients(proxy.url, patience=HURRIED)
     storage = client.bucket(bucket)
     proxy.fault = Delay(None)
-    first = await failed(request_(storage, key))
-    errors = await asyncio.gather(*(failed(content(storage, f"{key}{number}")) for number in range(20)))
-    assert {(type(error), error.message) for error in errors} == {(Timeout, first.message)}
-    assert len(proxy.requests) == 1
-    proxy.fault = Pass()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("safelight.storage.s3.outlook.TRIAL_S", 0)
+    with capture_logs() as log:
+        first = await failed(request_(storage, key))
+        errors = await asyncio.gather(*(failed(content(storage, f"{key}{number}")) for number in range(20)))
+        assert {(type(error), error.message) for error in errors} == {(Timeout, first.message)}
+        assert len(proxy.requests) == 1
+        proxy.fault = Pass()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("safelight.storage.s3.outlook.TRIAL_S", 0)
+            assert await content(storage, key) == DATA
         assert await content(storage, key) == DATA
-    assert await content(storage, key) == DATA
+    silent = f"S3 bucket '{bucket}' keeps silent: one request in 10 s tries, others fail"
+    assert [line["event"] for line in log] == [silent, f"S3 bucket '{bucket}' answers again"]
 
 
 async def test_those_who_wait_go_on_when_a_trial_is_answered(

@@ -7,6 +7,8 @@ import asyncio
 from dataclasses import dataclass, field
 from time import monotonic
 
+import structlog
+
 from safelight.storage.s3.transport import Unreachable
 
 HOPELESS_S = 30
@@ -17,6 +19,8 @@ TRIAL_S = 10
 
 TRIAL_ANSWER_S = 1
 """How long others wait for what that request finds out: a store that works answers sooner."""
+
+_log = structlog.get_logger("safelight.storage")
 
 
 @dataclass(slots=True)
@@ -71,9 +75,11 @@ class Outlook:
         self._hopeless_until[bucket] = monotonic() + HOPELESS_S
         if not silent:
             self._end_silence(bucket)
-        elif self._answered.get(bucket, 0) < began:
-            self._silences.setdefault(bucket, _Silence(began))
+        elif bucket not in self._silences and self._answered.get(bucket, 0) < began:
+            self._silences[bucket] = _Silence(began)
+            _log.warning(f"S3 bucket '{bucket}' keeps silent: one request in {TRIAL_S} s tries, others fail")
 
     def _end_silence(self, bucket: str) -> None:
         if silence := self._silences.pop(bucket, None):
             silence.is_over.set()
+            _log.warning(f"S3 bucket '{bucket}' answers again")

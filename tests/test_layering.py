@@ -5,6 +5,9 @@ inside functions and those for type checkers too.
 """
 
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -191,6 +194,23 @@ def test_only_the_handler_of_engines_loads_the_image_code() -> None:
         and room(module_name(found.importer)) != "image"
         and str(found.importer.relative_to(PACKAGE)) not in MAY_LOAD_IMAGE_CODE
     ] == []
+
+
+def test_processes_of_the_image_code_load_nothing_of_servers() -> None:
+    """Their template is forked again and again, and starts with each server and command."""
+    script = """
+import sys
+import safelight.engine.template, safelight.engine.handler
+from safelight.image import pipeline
+pipeline.import_all()
+print(*sys.modules)
+"""
+    command = [sys.executable, "-c", script]
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert {"pyvips", "PIL", "numpy"} <= loaded
+    assert loaded & {"structlog", "asyncio", "httpx", "gunicorn", "uvicorn", "obstore", "rich"} == set()
 
 
 def test_modules_import_each_other_in_no_circle() -> None:

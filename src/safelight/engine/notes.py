@@ -6,10 +6,7 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import msgspec
-import structlog
 from msgspec import Meta
-
-log = structlog.get_logger("safelight.engine")
 
 LOADING, WORKING = "safelight.plugins", "safelight.image"
 MAX_NOTES, MAX_CHARACTERS = 100, 300  # as JSON far less than `orders.MAX_BYTES`
@@ -49,6 +46,9 @@ def collected(name: str) -> Generator[list[Note]]:
 
 
 def report(notes: list[Note]) -> None:
-    """Write notes to the log."""
+    """Write notes to the log of this process."""
+    import structlog  # where notes are taken, there is no log, and this would be a quarter of its start
+
+    log = structlog.get_logger("safelight.engine")
     for note in notes:
         log.log(note.level, note.text)

@@ -7,6 +7,9 @@ PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c requiremen
 BENCHMARKS := multi_spec open_loop memory jobs_queue jobs_postgres
 LOCKED := pyproject.toml requirements/constraints.txt
 
+# Commands that start again and again, as in the tests, would compile the sources each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: serve test check bench bench-quality clean
 
 serve: .venv/installed

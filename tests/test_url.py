@@ -42,6 +42,8 @@ from safelight.url import Url, encode_path, file_url, parse_url
         ("C:\\x", "/c:/x"),
         ("C|/x", "/c:/x"),
         ("/C:/x", "/c:/x"),
+        ("//C:/x", "/c:/x"),
+        ("a/../C:/../D|/x", "/d:/x"),
         ("\uff0f\u2025\uff0fa", "/a"),  # compatibility characters that become `/../a`
     ],
 )

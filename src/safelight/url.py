@@ -93,9 +93,19 @@ def parse_url(text: str) -> Url:
 
 def encode_path(path: str) -> str:
     """NFKC, dot segments resolved, percent-encoded UTF-8, one leading slash."""
-    text = _DRIVE.sub(lambda drive: f"/{drive[1].lower()}:/", unicodedata.normalize("NFKC", path))
+    resolved = _resolved(_with_small_drive(unicodedata.normalize("NFKC", path)))
+    while (text := _with_small_drive(resolved)) != resolved:  # there are more at its start now
+        resolved = _resolved(text)
+    return quote(resolved, safe=_KEPT)
+
+
+def _with_small_drive(path: str) -> str:
+    return _DRIVE.sub(lambda drive: f"/{drive[1].lower()}:/", path)
+
+
+def _resolved(path: str) -> str:
     segments: list[str] = []
-    parts = text.lstrip("/").split("/")
+    parts = path.lstrip("/").split("/")
     for part in parts:
         if part == "..":
             segments[-1:] = []
@@ -103,4 +113,4 @@ def encode_path(path: str) -> str:
             segments.append(part)
     if parts[-1] in (".", ".."):
         segments.append("")
-    return quote("/" + "/".join(segments).lstrip("/"), safe=_KEPT)
+    return "/" + "/".join(segments).lstrip("/")

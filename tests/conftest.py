@@ -21,12 +21,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 sys.path.append(str(Path(__file__).parent / "server"))  # `serving`, `processes` and others for all tests
 sys.path.append(str(Path(__file__).parent / "s3"))  # so are `s3_servers` and `fault_proxy`
 
 from s3_servers import OwnSeaweed, S3Server, moto_server, shared_seaweed, start_own_seaweed
 from serving import Servers
+
+# The same examples in every run; others, and more of them, are for `--hypothesis-profile=explore`.
+settings.register_profile("explore", deadline=None, max_examples=1000)
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
 
 
 def pytest_configure() -> None:

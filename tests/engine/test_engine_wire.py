@@ -34,7 +34,7 @@ def reply(**changed: object) -> bytes:
     return json.dumps(list(fields.values())).encode()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(SPECS, max_size=4))
 def test_requests_round_trip(specs: list[ThumbnailSpec]) -> None:
     order = wire.decode_order(wire.encode_order(wire.encode_request(5, "thumbnail", 9, specs), 77))
@@ -96,7 +96,7 @@ def test_nonsense_is_a_protocol_error(message: bytes) -> None:
         wire.decode_reply(memoryview(message))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_reply_or_a_protocol_error(message: bytes) -> None:
     for decode in (wire.decode_reply, wire.decode_hello):

@@ -110,7 +110,7 @@ def test_corrupt_images_fail_cleanly_or_decode(name: str) -> None:
             assert output.message in (NO_DECODER, EXHAUSTED)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(sorted(FILES)), st.binary(max_size=40), st.integers(0, 40))
 def test_any_beginning_is_refused_cleanly(name: str, junk: bytes, kept: int) -> None:
     with suppress(UnsupportedMedia, TooLarge):

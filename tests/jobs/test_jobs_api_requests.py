@@ -442,7 +442,7 @@ fields = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     jobs=st.lists(st.dictionaries(fields, json_values, max_size=6) | json_values, max_size=3), at=st.data()
 )

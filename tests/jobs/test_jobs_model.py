@@ -207,5 +207,5 @@ class QueueMachine(RuleBasedStateMachine):
             assert {state: count for state, count in counts.items() if count} == Counter(members)
 
 
-QueueMachine.TestCase.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)
+QueueMachine.TestCase.settings = settings(max_examples=20, stateful_step_count=40)
 TestQueueAgainstModel = QueueMachine.TestCase

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from http_support import configured
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from server_support import Connect, endpoint, make_app, text
 
@@ -96,7 +96,6 @@ def test_overlapping_and_near_ranges_are_one(header: str, expected: list[tuple[i
     assert requested_ranges(header, 10000) == tuple(expected)
 
 
-@settings(deadline=None)
 @given(st.from_regex(r"bytes=([0-9]{0,3}-[0-9]{0,3}[, ]?){1,9}", fullmatch=True), st.integers(0, 999))
 def test_whatever_is_asked_for_lies_within_the_body_and_apart(header: str, size: int) -> None:
     ranges = requested_ranges(header, size) or ()

@@ -3,7 +3,7 @@
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from safelight.errors import BadRequest, OutsideOfRoot
@@ -144,7 +144,6 @@ def test_escaping(key: str, escaped: str) -> None:
     assert escape_key(key) == escaped
 
 
-@settings(deadline=None)
 @given(TEXT)
 def test_escaping_loses_nothing(key: str) -> None:
     assert unquote(escape_key(key), errors="strict") == key
@@ -234,7 +233,6 @@ def test_urls_need_a_region_where_they_differ_by_it(text: str | None, bucket: st
     assert needs_region(endpoint, bucket) is (len(urls) == 2)
 
 
-@settings(deadline=None)
 @given(TEXT, st.sampled_from(["mybucket", "my.bucket"]), st.sampled_from([AWS, LOCAL]))
 def test_an_object_url_holds_the_key_and_nothing_else(key: str, bucket: str, endpoint: Endpoint) -> None:
     url = urlsplit(str(object_url(endpoint, bucket, key, "us-east-1")))
@@ -308,7 +306,6 @@ def test_dots_alone_name_nothing_where_they_are_dropped(path: str) -> None:
 PATHS = st.lists(st.sampled_from(["/", ".", "a", "é", " ", "%2e"]), min_size=1).map("".join)
 
 
-@settings(deadline=None)
 @given(PATHS, st.booleans())
 def test_a_key_stays_below_its_prefix(path: str, keeps_dots: bool) -> None:
     try:

@@ -16,7 +16,7 @@ import pytest
 from botocore.auth import HmacV1QueryAuth, S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from safelight.storage.s3.account import TWENTY_YEARS_S, Account, Credentials
@@ -168,7 +168,6 @@ def clock(now: int) -> AbstractContextManager[object]:
     return mock.patch("botocore.auth.get_current_datetime", return_value=moment)
 
 
-@settings(deadline=None)
 @given(KEYS, CREDENTIALS, ENDPOINTS, NOW)
 def test_v2_links_are_those_of_botocore(
     key: str, credentials: Credentials, endpoint: Endpoint, expires_at: int
@@ -182,7 +181,6 @@ def test_v2_links_are_those_of_botocore(
     assert sorted(ours) == sorted(parse_qsl(request.url.partition("?")[2], strict_parsing=True))
 
 
-@settings(deadline=None)
 @given(KEYS, CREDENTIALS, ENDPOINTS, NOW, st.integers(1, MAX_EXPIRES_S), st.sampled_from(["GET", "PUT"]))
 def test_v4_links_are_those_of_botocore(
     key: str, credentials: Credentials, endpoint: Endpoint, now: int, expires_s: int, method: str
@@ -196,7 +194,6 @@ def test_v4_links_are_those_of_botocore(
     assert sorted(ours.split("&")) == sorted(expected.split("&"))
 
 
-@settings(deadline=None)
 @given(
     KEYS,
     CREDENTIALS,
@@ -273,7 +270,6 @@ def test_private_objects_of_an_account_that_signs_with_version_4() -> None:
     assert query == signed_v4("GET", EXAMPLE_URL, EXAMPLE, region=REGION, now=1.9, expires_s=60)
 
 
-@settings(deadline=None)
 @given(KEYS, CREDENTIALS)
 def test_queries_are_plain_ascii(key: str, credentials: Credentials) -> None:
     """They are put behind a `?` as they are."""

@@ -27,6 +27,7 @@ from structlog.testing import capture_logs
 from safelight.blob import MemoryBlob
 from safelight.errors import (
     Busy,
+    MemoryLimitExceeded,
     NoSuchBucket,
     NoSuchKey,
     S3AccessDenied,
@@ -357,6 +358,62 @@ async def test_an_upload_that_takes_too_long_does_not_hold_back_others(
     proxy.fault = lambda seen: Delay(None) if seen.method == "PUT" else Pass()
     assert type(await failed(put(storage, "b", DATA))) is Timeout
     assert await content(storage, "a") == DATA
+
+
+async def test_an_upload_without_an_answer_does_not_end_a_silence(
+    seaweed: S3Server, proxy: FaultProxy, clients: Clients, bucket: str
+) -> None:
+    seaweed.write(bucket, "a", DATA)
+    storage = clients(proxy.url, patience=HURRIED).bucket(bucket)
+    proxy.fault = Delay(None)
+    with capture_logs() as log:
+        await failed(content(storage, "a"))
+        assert type(await failed(put(storage, "b", DATA))) is Timeout
+        await failed(content(storage, "a"))
+    assert [seen.method for seen in proxy.requests] == ["GET", "PUT"]
+    assert not [line for line in log if "answers again" in line["event"]]
+
+
+@pytest.mark.parametrize("limit", [len(LARGE), 1], ids=["slowly", "too large"])
+async def test_the_beginning_of_an_answer_ends_a_silence(
+    seaweed: S3Server, clients: Clients, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """What tries may be a large object: who waits for it does not wait for the whole."""
+    is_silent = True
+
+    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if is_silent:
+            return
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(LARGE)}\r\nETag: a\r\n"
+        writer.write(f"{head}Last-Modified: Wed, 01 Jan 2025 00:00:00 GMT\r\n\r\n".encode())
+        writer.write(LARGE[: 2 << 20])
+
+    async with serving(serve) as store:
+        storage = clients(store.url, patience=replace(HURRIED, silence_s=2)).bucket("bucket")
+        await failed(content(storage, "a"))
+        is_silent = False
+        monkeypatch.setattr("safelight.storage.s3.outlook.TRIAL_S", 0)
+        trial = asyncio.create_task(storage.get("large", limit))
+        await asyncio.sleep(0)
+        monkeypatch.undo()
+        with pytest.raises(MemoryLimitExceeded):
+            await storage.get("b", 1)
+        trial.cancel()
+        await asyncio.wait([trial])
+
+
+async def test_a_silence_does_not_end_with_connections_that_are_refused(
+    proxy: FaultProxy, clients: Clients, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They fail soon enough, but nothing has answered."""
+    storage = clients(proxy.url, patience=HURRIED).bucket(bucket)
+    proxy.fault = Delay(None)
+    await failed(content(storage, "a"))
+    monkeypatch.setattr("safelight.storage.s3.outlook.TRIAL_S", 0)
+    with proxy.refusing(), capture_logs() as log:
+        assert type(await failed(content(storage, "a"))) is StorageUnreachable
+    said = f"S3 bucket '{bucket}' is no longer silent, but cannot be reached"
+    assert [line["event"] for line in log] == [said]
 
 
 async def test_a_silent_store_that_refuses_is_asked_again(

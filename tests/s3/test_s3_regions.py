@@ -5,11 +5,11 @@ import re
 from collections import Counter
 
 import pytest
-from fault_proxy import Answer, Choice, Fault, FaultProxy, Pass, SeenRequest
-from s3_clients import IMPATIENT, Clients, content, put
+from fault_proxy import Answer, Choice, Delay, Fault, FaultProxy, Pass, SeenRequest
+from s3_clients import HURRIED, IMPATIENT, Clients, content, put
 from s3_servers import S3Server
 
-from safelight.errors import S3AccessDenied, StorageError
+from safelight.errors import S3AccessDenied, StorageError, Timeout
 
 DATA = b"data"
 HOME = "eu-west-1"
@@ -92,6 +92,21 @@ async def test_all_who_ask_at_once_are_led_to_the_region(
     counts = Counter((seen.method, signed_for(seen)) for seen in proxy.requests)
     assert counts["HEAD", None] <= 2
     assert counts["PUT", HOME] == 10
+
+
+async def test_a_redirect_ends_a_silence(
+    seaweed: S3Server, proxy: FaultProxy, clients: Clients, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request that tries is not held back when it comes to the region that it was sent to."""
+    seaweed.write(bucket, "a", DATA)
+    storage = clients(proxy.url, patience=HURRIED).bucket(bucket)
+    proxy.fault = Delay(None)
+    with pytest.raises(Timeout):
+        await content(storage, "a")
+    proxy.fault = living_in(HOME, Answer(301, b"", NAMED))
+    monkeypatch.setattr("safelight.storage.s3.outlook.TRIAL_S", 0.4)
+    await asyncio.sleep(0.1)
+    assert await content(storage, "a") == DATA
 
 
 async def test_every_bucket_has_a_region_of_its_own(

@@ -264,6 +264,7 @@ class Bucket:
         found = await self._found(transport, full_key)
         try:
             if found.size > max_bytes:
+                self._client.outlook.note_heard(self._name)
                 raise _Larger(found.size)
             small = found.size <= MEMORY_BYTES
             data = MemoryBlob(await found.read()) if small else await self._spooled(found.pieces())
@@ -304,6 +305,7 @@ class Bucket:
         try:
             async with aclosing(arriving) as pieces:
                 async for piece in pieces:
+                    self._client.outlook.note_heard(self._name)
                     await spool.add(piece)
             return await spool.finish()
         finally:
@@ -352,6 +354,7 @@ class Bucket:
                 outlook.note_answered(self._name)
                 return result
             except Refused as refused:
+                outlook.note_heard(self._name)
                 failure: TransportError = refused
                 if region not in left_regions and await self._follow(region, refused):
                     left_regions.add(region)
@@ -362,8 +365,7 @@ class Bucket:
                 outlook.note_answered(self._name)
                 raise explained(failure, self._name, key) from failure
             if time.monotonic() + pause_s > give_up_at:
-                silent = at_once and isinstance(failure, Unreachable) and failure.slow
-                outlook.note_given_up(self._name, began, silent=silent)
+                outlook.note_given_up(self._name, began, failure, at_once=at_once)
                 raise explained(failure, self._name, key) from failure
             await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 (no secret)
             pause_s = min(2 * pause_s, patience.max_backoff_s)

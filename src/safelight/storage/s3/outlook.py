@@ -9,7 +9,7 @@ from time import monotonic
 
 import structlog
 
-from safelight.storage.s3.transport import Unreachable
+from safelight.storage.s3.transport import TransportError, Unreachable
 
 HOPELESS_S = 30
 """For how long requests make one attempt only after others were in vain."""
@@ -34,7 +34,7 @@ class Outlook:
 
     def __init__(self, give_up_s: float) -> None:
         self._give_up_s = give_up_s
-        self._answered: dict[str, float] = {}
+        self._heard: dict[str, float] = {}
         self._hopeless_until: dict[str, float] = {}
         self._silences: dict[str, _Silence] = {}
 
@@ -61,25 +61,32 @@ class Outlook:
         except TimeoutError:
             raise Unreachable("not asked: it kept silent when it was asked last", slow=True) from None
 
-    def note_answered(self, bucket: str) -> None:
-        """Remember that `bucket` has answered, be it with a refusal."""
-        self._answered[bucket] = monotonic()
-        self._hopeless_until.pop(bucket, None)
-        self._end_silence(bucket)
+    def note_heard(self, bucket: str) -> None:
+        """Remember that something of an answer about `bucket` has come: it is not silent."""
+        self._heard[bucket] = monotonic()
+        self._end_silence(bucket, "answers again")
 
-    def note_given_up(self, bucket: str, began: float, *, silent: bool) -> None:
+    def note_answered(self, bucket: str) -> None:
+        """Remember that a request about `bucket` was answered for good, be it with a refusal."""
+        self.note_heard(bucket)
+        self._hopeless_until.pop(bucket, None)
+
+    def note_given_up(self, bucket: str, began: float, failure: TransportError, *, at_once: bool) -> None:
         """Remember that it was in vain to go on trying since `began`, on the clock `monotonic`.
 
-        `silent`: for want of any answer. One request without counts for nothing if others had theirs.
+        One request without any answer counts for nothing if others had theirs. `at_once`: as for `admit`ted
+        requests; what is slow otherwise tells nothing of silence.
         """
         self._hopeless_until[bucket] = monotonic() + HOPELESS_S
-        if not silent:
-            self._end_silence(bucket)
-        elif bucket not in self._silences and self._answered.get(bucket, 0) < began:
+        if not isinstance(failure, Unreachable):
+            return
+        if not failure.slow:
+            self._end_silence(bucket, "is no longer silent, but cannot be reached")
+        elif at_once and bucket not in self._silences and self._heard.get(bucket, 0) < began:
             self._silences[bucket] = _Silence(began)
             _log.warning(f"S3 bucket '{bucket}' keeps silent: one request in {TRIAL_S} s tries, others fail")
 
-    def _end_silence(self, bucket: str) -> None:
+    def _end_silence(self, bucket: str, what: str) -> None:
         if silence := self._silences.pop(bucket, None):
             silence.is_over.set()
-            _log.warning(f"S3 bucket '{bucket}' answers again")
+            _log.warning(f"S3 bucket '{bucket}' {what}")

@@ -416,6 +416,29 @@ async def test_a_silence_does_not_end_with_connections_that_are_refused(
     assert [line["event"] for line in log] == [said]
 
 
+async def test_nobody_waits_with_the_request_that_tries(
+    seaweed: S3Server, proxy: FaultProxy, clients: Clients, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even for the same object; and not with one that was sent before the silence was noticed."""
+    monkeypatch.setattr("safelight.storage.s3.outlook.TRIAL_ANSWER_S", 0)
+    storage = clients(proxy.url, patience=replace(HURRIED, silence_s=2)).bucket(bucket)
+    proxy.fault = Delay(None)
+    first = asyncio.create_task(failed(content(storage, "a")))
+    await asyncio.sleep(1)
+    second = asyncio.create_task(failed(content(storage, "b")))
+    await first
+    assert "not asked" in str((await failed(content(storage, "b"))).detail)
+    assert not second.done()
+    await second
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("safelight.storage.s3.outlook.TRIAL_S", 0)
+        trial = asyncio.create_task(failed(content(storage, "a")))
+        await asyncio.sleep(0)
+    assert "not asked" in str((await failed(content(storage, "a"))).detail)
+    assert not trial.done()
+    await trial
+
+
 async def test_a_silent_store_that_refuses_is_asked_again(
     seaweed: S3Server, proxy: FaultProxy, clients: Clients, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

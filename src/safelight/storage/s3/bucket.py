@@ -83,7 +83,7 @@ class Client:
         self.spool_directory = spool_directory
         self.patience = patience or Patience()
         self.outlook = Outlook(self.patience.give_up_s)
-        self.downloads: SharedCall[tuple[str, str], _Content] = SharedCall()
+        self.downloads: SharedCall[tuple[str, str, int], _Content] = SharedCall()
         self._regions: dict[str, str] = {}
         self._region_requests: SharedCall[str, str | None] = SharedCall()
         self._without_acls: set[str] = set()
@@ -249,7 +249,7 @@ class Bucket:
         """Join a download of the object, or begin it. Raises: what `download` raises."""
         while True:
             try:
-                return await self._client.downloads.join((self._name, full_key), download)
+                return await self._client.downloads.join(self._flight(full_key), download)
             except _Larger as larger:
                 if larger.size > max_bytes:
                     raise MemoryLimitExceeded from None
@@ -324,7 +324,11 @@ class Bucket:
 
     def _changed(self, full_key: str) -> None:
         """Downloads under way may hold what was there before."""
-        self._client.downloads.leave((self._name, full_key))
+        self._client.downloads.leave(self._flight(full_key))
+
+    def _flight(self, full_key: str) -> tuple[str, str, int]:
+        """What equal downloads have in common. Nobody joins those of an earlier round any more."""
+        return self._name, full_key, self._client.outlook.round(self._name)
 
     async def _attempts(
         self,

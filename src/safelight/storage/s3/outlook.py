@@ -4,6 +4,7 @@ While a store is down only the first requests wait for it: others fail, or come 
 """
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -37,11 +38,18 @@ class Outlook:
         self._heard: dict[str, float] = {}
         self._hopeless_until: dict[str, float] = {}
         self._silences: dict[str, _Silence] = {}
+        self._rounds: Counter[str] = Counter()
 
     def give_up_s(self, bucket: str) -> float:
         """How long to go on trying: not at all where that was in vain a moment ago."""
         is_hopeless = bucket in self._silences or monotonic() < self._hopeless_until.get(bucket, 0)
         return 0 if is_hopeless else self._give_up_s
+
+    def round(self, bucket: str) -> int:
+        """Another one begins with a silence and with each request that tries. Who comes then is not to wait
+        for what an earlier request is waiting for: that may take its whole time-out.
+        """
+        return self._rounds[bucket]
 
     async def admit(self, bucket: str) -> None:
         """Hold back requests for a bucket that keeps silent, but for one that tries.
@@ -54,6 +62,7 @@ class Outlook:
         now = monotonic()
         if now >= silence.trial_began + TRIAL_S:
             silence.trial_began = now
+            self._rounds[bucket] += 1
             return
         try:
             async with asyncio.timeout(silence.trial_began + TRIAL_ANSWER_S - now):
@@ -84,6 +93,7 @@ class Outlook:
             self._end_silence(bucket, "is no longer silent, but cannot be reached")
         elif at_once and bucket not in self._silences and self._heard.get(bucket, 0) < began:
             self._silences[bucket] = _Silence(began)
+            self._rounds[bucket] += 1
             _log.warning(f"S3 bucket '{bucket}' keeps silent: one request in {TRIAL_S} s tries, others fail")
 
     def _end_silence(self, bucket: str, what: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,29 @@ async def test_a_cancelled_addition_can_be_closed(tmp_path: Path) -> None:
         await adding
     spool.close()
     assert open_descriptors() == before
+
+
+async def test_it_is_waited_for_however_often_it_is_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deadline, then a client that leaves: the descriptor may be that of another file by then."""
+    may_write, write, written = threading.Event(), os.writev, list[int]()
+
+    def write_later(descriptor: int, views: list[memoryview]) -> int:
+        may_write.wait(30)
+        written.append(write(descriptor, views))
+        return written[-1]
+
+    monkeypatch.setattr(os, "writev", write_later)
+    spool = Spool(tmp_path)
+    adding = asyncio.create_task(spool.add(PIECE * 500))
+    for _ in range(3):
+        await asyncio.sleep(0.01)
+        adding.cancel()
+    await asyncio.sleep(0.01)
+    assert not adding.done()
+    may_write.set()
+    with pytest.raises(asyncio.CancelledError):
+        await adding
+    assert sum(written) == len(PIECE) * 500
+    spool.close()

@@ -4,6 +4,7 @@ import asyncio
 import os
 import tempfile
 from collections import deque
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -53,9 +54,10 @@ class Spool:
         writing = asyncio.ensure_future(asyncio.to_thread(self._write, pieces))
         try:
             await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            await asyncio.wait([writing])
-            raise
+        finally:
+            while not writing.done():  # nobody may close the file under the thread, however often cancelled
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([writing])
 
     def _write(self, pieces: list[bytes]) -> None:
         """As they came: joined first, those of many uploads would be in memory twice."""

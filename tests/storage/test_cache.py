@@ -8,8 +8,10 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -395,6 +397,81 @@ async def test_a_slow_read_does_not_bring_back_what_has_changed(setting: Setting
         await storage.delete("a")
     slow.may_go_on.set()
     assert (await reading).data.read() == b"old"
+    copy = setting.cache.get("bucket/p/a", "public_url", MEBIBYTE)
+    assert copy is None or copy.data.read() == b"new"
+
+
+class Disk:
+    """Holds up the first write to it until `go_on` is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_writing, self.go_on = threading.Event(), threading.Event()
+        self._fsync = os.fsync
+        monkeypatch.setattr(os, "fsync", self.fsync)
+
+    def fsync(self, descriptor: int) -> None:
+        if not self.is_writing.is_set():
+            self.is_writing.set()
+            assert self.go_on.wait(30)
+        self._fsync(descriptor)
+
+
+async def cancelled(task: "asyncio.Task[Stored] | asyncio.Task[MakeUrl]") -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def until_idle() -> None:
+    """Until all that was begun here is over, but for this task. No thread can be had afterwards."""
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others)
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+@pytest.mark.parametrize("change", ["put", "delete"])
+async def test_a_cancelled_read_does_not_bring_back_what_has_changed(
+    setting: Setting, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that writes its copy goes on, and may be the last to write."""
+    await setting.bucket.put("a", MemoryBlob(b"old"))
+    disk = Disk(monkeypatch)
+    reading = asyncio.create_task(setting.public.get("a", MEBIBYTE))
+    assert await asyncio.to_thread(disk.is_writing.wait, 30)
+    await cancelled(reading)
+    if change == "put":
+        await setting.public.put("a", MemoryBlob(b"new"))
+    else:
+        await setting.public.delete("a")
+    disk.go_on.set()
+    await until_idle()
+    copy = setting.cache.get("bucket/p/a", "public_url", MEBIBYTE)
+    assert copy is None or copy.data.read() == b"new"
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["stored", "refused"])
+async def test_a_cancelled_store_leaves_no_old_copy(setting: Setting, *, fails: bool) -> None:
+    """Also where no thread is free to begin with it."""
+    await setting.public.put("a", MemoryBlob(b"old"))
+    has_stored, go_on = asyncio.Event(), threading.Event()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    real_put = setting.bucket.put
+
+    async def put(key: str, data: Blob, content_type: str | None = None) -> MakeUrl:
+        make_url = await real_put(key, data, content_type)
+        asyncio.get_running_loop().run_in_executor(None, go_on.wait, 30)
+        has_stored.set()
+        if fails:
+            raise StorageError("refused")
+        return make_url
+
+    setting.bucket.put = put
+    storing = asyncio.create_task(setting.public.put("a", MemoryBlob(b"new")))
+    await has_stored.wait()
+    await asyncio.sleep(0.01)
+    await cancelled(storing)
+    go_on.set()
+    await until_idle()
     copy = setting.cache.get("bucket/p/a", "public_url", MEBIBYTE)
     assert copy is None or copy.data.read() == b"new"
 

@@ -10,11 +10,11 @@ import hashlib
 import os
 import struct
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import structlog
@@ -40,6 +40,9 @@ _Head = dict[str, msgspec.Raw]
 _head = msgspec.msgpack.Decoder(_Head)
 _time = msgspec.msgpack.Decoder(float)
 _log = structlog.get_logger("safelight.storage")
+
+_under_way: "set[asyncio.Task[None]]" = set()
+"""Changes of copies, held here until they are made: their requests may end before."""
 
 
 class _Damaged(Exception):
@@ -99,27 +102,19 @@ class ObjectCache:
 
         `replaced`: the object is new, so nothing of an older copy's head applies to it.
         """
-        if not watch.overtaken:
-            await asyncio.to_thread(self._write, address, stored, url_key, replaced)
-        if watch.overtaken:
-            await asyncio.to_thread(self._remove, address)
+        await _to_the_end(self._keep(address, stored, url_key, watch, replaced))
 
     async def drop(self, address: str) -> None:
         """Forget an object because it was changed or deleted, or may have been."""
         self.overtake(address)
-        await asyncio.to_thread(self._remove, address)
+        await _to_the_end(asyncio.to_thread(self._remove, address))
 
     @contextmanager
     def watched(self, address: str) -> Generator[Watch]:
         """Learn whether somebody in this process changes the object meanwhile."""
         watch = Watch()
-        self._watches.setdefault(address, []).append(watch)
-        try:
+        with self._told(address, watch):
             yield watch
-        finally:
-            self._watches[address].remove(watch)
-            if not self._watches[address]:
-                del self._watches[address]
 
     def overtake(self, address: str, by: Watch | None = None) -> None:
         """Tell all who watch `address`, but `by` itself, that the object has changed."""
@@ -133,6 +128,26 @@ class ObjectCache:
             copy.data.close()
             if not copy.version or copy.version != version:
                 await self.drop(address)
+
+    async def _keep(
+        self, address: str, stored: Stored, url_key: UrlKey, watch: Watch, replaced: bool
+    ) -> None:
+        with self._told(address, watch):  # also when who began to watch has been cancelled
+            if not watch.overtaken:
+                await asyncio.to_thread(self._write, address, stored, url_key, replaced)
+            if watch.overtaken:
+                await asyncio.to_thread(self._remove, address)
+
+    @contextmanager
+    def _told(self, address: str, watch: Watch) -> Generator[None]:
+        """Let `watch` see the changes of an object."""
+        self._watches.setdefault(address, []).append(watch)
+        try:
+            yield
+        finally:
+            self._watches[address].remove(watch)
+            if not self._watches[address]:
+                del self._watches[address]
 
     def _read(self, address: str, url_key: UrlKey) -> Stored | None:
         try:
@@ -242,6 +257,16 @@ class CachedStorage:
             await self._inner.delete(key)
         finally:
             await self._cache.drop(self._address(key))
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do `work`, even if the request is given up: a thread goes on writing an old copy, or never begins to
+    remove one.
+    """
+    task = asyncio.create_task(work)
+    _under_way.add(task)
+    task.add_done_callback(_under_way.discard)
+    await asyncio.shield(task)
 
 
 def _name(address: str) -> str:

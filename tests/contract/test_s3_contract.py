@@ -101,6 +101,8 @@ def test_ssl_may_be_a_flag_or_its_name(serve, written):
         ),
         ('s3 key="K"', "expected 'secret' attribute to be set"),
         ('s3 secret="S"', "expected 'key' attribute to be set"),
+        ('s3 key="K" secret=""', "expected 'secret' attribute to be set"),
+        ('s3 key="" secret=""', "expected 'key' attribute to be set"),
         ('s3 key="K" secret="S" colour="red"', "unexpected attributes: 'colour'"),
         ('s3 key="K" secret="S" endpoint="ftp://x"', "expected the scheme http or https"),
         ('s3 key="K" secret="S"\ns3 key="K" secret="S"', "only one s3 type statement"),

@@ -103,7 +103,7 @@ s3 "archive" key="AKIDARCHIVE" secret="SECRETARCHIVE" endpoint="https://s3.examp
             yield f"two names are given: '{self.name}' and '{self.name_attribute}'"
         if self._credentials() is None:
             for name in ("key", "secret"):
-                if getattr(self, name) is None:
+                if not getattr(self, name):
                     yield f"expected '{name}' attribute to be set"
         for name, text in self._header_texts():
             if text and not (text.isascii() and text.isprintable()):

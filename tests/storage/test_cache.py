@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import hashlib
+import math
 import os
 import struct
 import subprocess
@@ -220,6 +221,12 @@ DAMAGE = {
     "a type that is a number": cache_file(head(content_type=b"\x01", public_url=text(URL)), b"data"),
     "a type that is no text": cache_file(head(content_type=b"\xa1\xff", public_url=text(URL)), b"data"),
     "a type with a line end": cache_file(head(content_type=text("a\r\nb"), public_url=text(URL)), b"data"),
+    **{
+        f"changed at {when}": cache_file(
+            head(content_type=NIL, public_url=text(URL), modified=b"\xcb" + struct.pack(">d", when)), b"data"
+        )
+        for when in (math.nan, math.inf, -math.inf, 1e300, 253_402_300_800.0)
+    },
     "a URL that is a number": cache_file(head(content_type=NIL, public_url=b"\x01"), b"data"),
     "a URL that is none": cache_file(head(content_type=NIL, public_url=text("nonsense")), b"data"),
     "a URL with a line end": cache_file(head(content_type=NIL, public_url=text("http://h/\r\na")), b"data"),

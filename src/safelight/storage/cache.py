@@ -36,6 +36,9 @@ _HEAD_MAX_BYTES = 1 << 16
 _IN_MEMORY_BYTES = 1 << 16
 """Data up to this size is read at once; a read of that takes less than keeping the file open."""
 
+_FIRST_S, _END_S = -62_135_596_800, 253_402_300_800
+"""Unix times of the years 1 to 9999: what `Last-Modified` can say."""
+
 _Head = dict[str, msgspec.Raw]
 _head = msgspec.msgpack.Decoder(_Head)
 _time = msgspec.msgpack.Decoder(float)
@@ -163,9 +166,10 @@ class ObjectCache:
         ours: dict[str, object] = {"content_type": stored.content_type, url_key: str(stored.url())}
         if stored.modified is not None:
             ours["modified"] = stored.modified
-        head.pop("version", None)  # of what the older copy held
         if stored.version:
             ours["version"] = stored.version
+        for name in ("modified", "version"):  # of what the older copy held
+            head.pop(name, None)
         encoded = msgspec.msgpack.encode({**head, **ours})
         try:
             start = MemoryBlob(_LENGTH.pack(len(encoded)) + encoded)
@@ -336,11 +340,16 @@ def _content_type(head: _Head) -> str | None:
 
 
 def _modified(head: _Head) -> float | None:
-    """Raises: _Damaged."""
+    """Raises: _Damaged. Ends in a header of answers as well."""
+    if "modified" not in head:
+        return None
     try:
-        return _time.decode(head["modified"]) if "modified" in head else None
+        modified = _time.decode(head["modified"])
     except msgspec.DecodeError as error:
         raise _Damaged(f"modified: {error}") from error
+    if not _FIRST_S <= modified < _END_S:
+        raise _Damaged(f"modified: {modified} is no time")
+    return modified
 
 
 def _text_value(head: _Head, key: str) -> str | None:

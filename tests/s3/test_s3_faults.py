@@ -1,8 +1,10 @@
 """Stores that are down, slow, broken or refuse us: what is tried again, how long, and what is said then."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -38,6 +40,7 @@ from safelight.errors import (
 )
 from safelight.server.errors import status_of
 from safelight.storage.base import Storage
+from safelight.storage.s3.account import Patience
 
 DATA = bytes(range(256)) * 1000
 LARGE = bytes(range(256)) * 12_000
@@ -297,6 +300,23 @@ async def test_a_store_that_never_answers(
     assert error.message == f"S3 bucket '{bucket}': the object store does not answer in time"
     assert status_of(error) == 504
     assert len(proxy.requests) == 1
+
+
+@KEYS
+async def test_a_store_that_takes_no_connection_leaves_time_for_the_next_source(
+    clients: Clients, key: str
+) -> None:
+    """As behind a firewall that drops what it does not know, however short requests may be."""
+    with ExitStack() as held:
+        store = held.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # more than wait to be accepted
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(store.getsockname())
+        url = f"http://127.0.0.1:{store.getsockname()[1]}"
+        storage = clients(url, patience=Patience.of_requests(2)).bucket("bucket")
+        async with asyncio.timeout(2):
+            assert type(await failed(content(storage, key))) is Timeout
 
 
 @KEYS

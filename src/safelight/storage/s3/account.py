@@ -60,8 +60,11 @@ class Patience:
         time to say what is wrong, and to read from the next of several sources.
         """
         usual = cls()
+        longest_s = timeout_s * 2 / 3
         return cls(
-            silence_s=min(usual.silence_s, timeout_s * 2 / 3), give_up_s=min(usual.give_up_s, timeout_s / 4)
+            connect_s=min(usual.connect_s, longest_s),
+            silence_s=min(usual.silence_s, longest_s),
+            give_up_s=min(usual.give_up_s, timeout_s / 4),
         )
 
     def upload_s(self, size: int) -> float:

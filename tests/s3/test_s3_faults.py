@@ -4,7 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 import pytest
@@ -651,6 +651,44 @@ async def test_answers_that_are_no_text(
     proxy.fault = Answer(400, b"\xff\xfe\x00")
     error = await failed(request_(clients(proxy.url, patience=IMPATIENT).bucket(bucket), key))
     assert isinstance(error, StorageError)
+
+
+@KEYS
+@ALL_REQUESTS
+async def test_a_region_that_is_none_is_not_remembered(
+    seaweed: S3Server, proxy: FaultProxy, clients: Clients, bucket: str, key: str, request_: Request
+) -> None:
+    storage = clients(proxy.url, patience=IMPATIENT).bucket(bucket)
+    proxy.fault = Answer(400, b"", (("x-amz-bucket-region", "e v/\xe9@x"),))
+    assert isinstance(await failed(request_(storage, key)), StorageError)
+    proxy.fault = Pass()
+    seaweed.write(bucket, key, DATA)
+    assert await content(storage, key) == DATA
+
+
+@KEYS
+async def test_a_code_that_is_too_long_is_not_shown(
+    proxy: FaultProxy, clients: Clients, bucket: str, key: str
+) -> None:
+    proxy.fault = Answer(400, b"<Error><Code>" + b"A" * 10_000 + b"</Code></Error>")
+    error = await failed(content(clients(proxy.url, patience=IMPATIENT).bucket(bucket), key))
+    assert error.message == f"S3 bucket '{bucket}': the object store answered 400"
+
+
+@KEYS
+@pytest.mark.parametrize("when", ["Fri, 31 Dec 9999 23:59:59 -0100", "Wed, 01 Jan 99999999999 00:00:00 GMT"])
+async def test_a_time_that_no_calendar_has(clients: Clients, key: str, when: str) -> None:
+    """A failure of the store at most, and so a reason to ask the next source."""
+
+    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nETag: a\r\nConnection: close\r\n"
+        writer.write(f"{head}Last-Modified: {when}\r\n\r\na".encode())
+
+    async with serving(serve) as store:
+        storage = clients(store.url, patience=IMPATIENT).bucket("bucket")
+        for request in (storage.get(key, 9), storage.version(key), storage.delete(key)):
+            with suppress(StorageUnreachable):
+                await request
 
 
 @KEYS

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import aclosing, contextmanager
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 import httpx
@@ -17,7 +18,7 @@ from safelight.errors import StorageError
 from safelight.storage.s3.account import Credentials, Patience
 from safelight.storage.s3.address import escape_key
 from safelight.storage.s3.signature import headers_v4
-from safelight.storage.s3.transport import Unreachable, Upload, refusal, version_of
+from safelight.storage.s3.transport import Unreachable, Upload, named_region, refusal, version_of
 
 _REGION_HEADER = "x-amz-bucket-region"
 
@@ -80,7 +81,7 @@ class Direct:
         """The region that the store names for the bucket, to whom it may concern; None when it names none."""
         with _translated():
             response = await self._http.head(self._url)
-        return response.headers.get(_REGION_HEADER)
+        return named_region(response.headers.get(_REGION_HEADER))
 
     def _request(
         self, method: str, key: str, headers: dict[str, str] | None = None, body: Blob = EMPTY
@@ -143,9 +144,10 @@ def _version(response: httpx.Response) -> str:
 
 
 def _unix_time(date: str | None) -> float | None:
+    """None for what is no time, or in no year from 1 to 9999."""
     try:
-        return parsedate_to_datetime(date).timestamp() if date else None
-    except ValueError:
+        return parsedate_to_datetime(date).astimezone(UTC).timestamp() if date else None
+    except (ValueError, OverflowError):
         return None
 
 

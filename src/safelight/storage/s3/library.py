@@ -182,14 +182,15 @@ class _Border:
     def __enter__(self) -> None: ...
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, (BaseError, OSError)):
+        if isinstance(error, (BaseError, OSError, ValueError)):
             raise _translation(error) from error
 
 
 _translated = _Border()
 
 
-def _translation(error: BaseError | OSError) -> TransportError:
+def _translation(error: BaseError | OSError | ValueError) -> TransportError:
+    """ValueError: a time in the answer that no calendar has."""
     if isinstance(error, TimeoutError):
         return Unreachable("no answer to an upload in time", slow=True)
     if isinstance(error, FileNotFoundError):

@@ -7,9 +7,10 @@ from typing import Protocol
 
 from safelight.blob import Blob
 
-_CODE = re.compile(r"<Code>(\w+)</Code>")
+_CODE = re.compile(r"<Code>(\w{1,100})</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]*)</Message>")
-_REGION = re.compile(r"<Region>([\w-]+)</Region>")
+_REGION = re.compile(r"<Region>([\w-]+)</Region>", re.ASCII)
+_NAME = re.compile(r"[\w-]+", re.ASCII)
 _SHOWN_CHARACTERS = 200
 
 
@@ -43,8 +44,13 @@ def refusal(status: int, request: str, body: str, region: str | None = None) -> 
     """
     code, message = _found(_CODE, body), _found(_MESSAGE, body)
     said = f"{code} {message}".strip() if code else body[:_SHOWN_CHARACTERS]
-    region = region or _found(_REGION, body) or None
+    region = named_region(region) or _found(_REGION, body) or None
     return Refused(status, f"{request}: {status} {said}".rstrip(), code=code, region=region)
+
+
+def named_region(header: str | None) -> str | None:
+    """The region that a header of an answer names. What cannot be one could not be signed for."""
+    return header if header and _NAME.fullmatch(header) else None
 
 
 def _found(pattern: re.Pattern[str], body: str) -> str:

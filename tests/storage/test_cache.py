@@ -483,6 +483,28 @@ async def test_a_cancelled_store_leaves_no_old_copy(setting: Setting, *, fails: 
     assert copy is None or copy.data.read() == b"new"
 
 
+class SharingBucket(Bucket):
+    """Gives all who ask at the same time the same data, as a download that they share."""
+
+    async def get(self, key: str, max_bytes: int) -> Stored:
+        return Stored(self.data, lambda: self.url(key))
+
+    data = MemoryBlob(b"data")
+
+
+async def test_what_many_have_downloaded_together_is_written_once(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    monkeypatch.setattr(os, "fsync", written.append)
+    sharing = SharingBucket(setting.bucket.files.root)
+    storage = CachedStorage(sharing, setting.cache, "bucket/p/{}".format, "public_url")
+    found = await asyncio.gather(*(storage.get("a", MEBIBYTE) for _ in range(20)))
+    assert {stored.data.read() for stored in found} == {b"data"}
+    assert len(written) == 1
+    assert setting.read("a").endswith(b"data")
+
+
 # Trouble with the directory
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from safelight.blob import Blob, FileBlob, MemoryBlob
 from safelight.errors import ConfigError, MemoryLimitExceeded, SetupError, StorageError
 from safelight.storage.base import MakeUrl, Storage, Stored
 from safelight.storage.bounded import BoundedDirectory
+from safelight.storage.flight import SharedCall
 from safelight.storage.s3.signature import ends_at
 from safelight.url import Url, parse_url
 
@@ -84,6 +86,7 @@ class ObjectCache:
         self._directory = directory
         self._count = count
         self._watches: dict[str, list[Watch]] = {}
+        self._keeping: SharedCall[tuple[str, UrlKey, int], None] = SharedCall()
 
     def get(self, address: str, url_key: UrlKey, max_bytes: int) -> Stored | None:
         """The copy of an object, if it is there with its content type and the URL called `url_key`.
@@ -103,9 +106,11 @@ class ObjectCache:
     ) -> None:
         """Keep a copy, unless `watch` says that it is old. When that fails, no copy remains.
 
-        `replaced`: the object is new, so nothing of an older copy's head applies to it.
+        Those who share the data of one download write it once. `replaced`: the object is new,
+        so nothing of an older copy's head applies to it.
         """
-        await _to_the_end(self._keep(address, stored, url_key, watch, replaced))
+        start = partial(self._keep, address, stored, url_key, watch, replaced)
+        await _to_the_end(self._keeping.join((address, url_key, id(stored.data)), start))
 
     async def drop(self, address: str) -> None:
         """Forget an object because it was changed or deleted, or may have been."""

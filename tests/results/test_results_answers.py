@@ -255,6 +255,24 @@ async def test_another_configuration_does_not_find_the_answers_of_this_one(
     assert await sites(changed).state("/images/a") == "fwd=miss"
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [("/one/x", "/two/x"), ("/two/x", "/one/x"), ("/keyed/x", "/both/x/y")]
+)
+async def test_equal_values_of_different_captures_tell_answers_apart(
+    sites: Sites, first: str, second: str
+) -> None:
+    """The endpoints say the same, and capture different ones of the variables that it reads."""
+    shown = 'header "X-A" "#{a}" if-variable-matches="a"; header "X-B" "#{b}" if-variable-matches="b"'
+    site = sites(f"""
+        get "one" ":a" {{ cache root="cache"; output_ok; {shown}; }}
+        get "two" ":b" {{ cache root="cache"; output_ok; {shown}; }}
+        get "keyed" ":a" {{ cache root="cache" key="y"; output_ok; {shown}; }}
+        get "both" ":a" ":b" {{ cache root="cache"; output_ok; {shown}; }}
+    """)
+    assert await site.state(first) == "fwd=miss"
+    assert await site.state(second) == "fwd=miss"
+
+
 async def test_limits_of_the_cache_and_validators_are_no_part_of_an_answer(sites: Sites) -> None:
     site = site_with_old(sites, 'max-size="1MB"')
     await site.get("/images/a")

@@ -76,7 +76,9 @@ class Fingerprint:
         bases = {"path"} if read & _OF_PATH else set[str]()
         bases |= {"image_name"} if read & OF_IMAGES else set[str]()
         self._names = tuple(sorted(((read | bases) & given) | (read & {OPTIONS})))
-        self._definition = sha256(repr([*_definition(steps, resources), tags]).encode()).hexdigest()
+        # with the names: two endpoints may say the same, and capture different ones of what that reads
+        definition = [*_definition(steps, resources), tags, self._names]
+        self._definition = sha256(repr(definition).encode()).hexdigest()
 
     def key(self, state: RequestState) -> Key:
         """The key of what answers this request. Raises: SetupError."""

@@ -428,10 +428,10 @@ async def test_what_was_computed_while_its_source_changed_is_not_kept(sites: Sit
 Compute = Callable[[RequestState], Awaitable[Answer]]
 
 
-async def asked(site: Site, compute: Compute) -> Answer:
+async def asked(site: Site, compute: Compute, raw_path: str = "/images/a") -> Answer:
     """An answer of the cache of the first endpoint, which would be made by `compute`."""
     endpoint = site.api.endpoints[0]
-    request = Request("GET", "/images/a", "", parse_query(""), {})
+    request = Request("GET", raw_path, "", parse_query(""), {})
     captures = endpoint.matcher.match(request)
     assert captures is not None
     cache = endpoint.cache
@@ -828,3 +828,24 @@ async def test_a_purge_by_url_drops_an_answer_that_another_url_has_made(sites: S
     assert await site.state("/two/x") == "hit"
     await site.delete("/by-url/two/x")
     assert await site.state("/two/x") == "fwd=miss"
+
+
+@pytest.mark.parametrize("purge", ["by-url/one/x", "by-url/two/x", "by-tag/red", "by-source/a"])
+async def test_who_asks_after_a_purge_does_not_join_who_asked_before(sites: Sites, purge: str) -> None:
+    site = sites("""
+        path "name" "#{path}"
+        get ":who" "x" { cache root="cache" tag="red, blue"; output_text "same"; }
+        delete "by-url" { purge_cache url="/#{path}"; }
+        delete "by-tag" { purge_cache tag="#{path}"; }
+        delete "by-source" { purge_cache root="/anywhere" path="name"; }
+    """)
+    before, after = Slow(), Slow()
+    first = asyncio.create_task(asked(site, before, "/one/x"))
+    await before.until_begun()
+    assert (await site.delete(f"/{purge}")).status_code == 200
+    second = asyncio.create_task(asked(site, after, "/two/x"))
+    await asyncio.sleep(0)
+    before.outcome.set_result(OLD)
+    after.outcome.set_result(NEW)
+    assert (await asyncio.wait_for(second, TIMEOUT_S)).body.read() == NEW
+    assert (await first).body.read() == OLD

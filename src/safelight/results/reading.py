@@ -114,12 +114,11 @@ class Reading:
         except StorageError:
             return True
 
-    def is_current(self) -> bool:
-        """Whether what was read is still what is stored."""
+    def is_current(self, *more: int) -> bool:
+        """Whether what was read is still what is stored, and nothing with the slots `more` was dropped."""
         try:
             is_same_file = self._epochs.identity == self.identity
         except StorageError:
             return False
-        return (
-            is_same_file and not self._is_uncertain and self._epochs.unchanged((ALL, *self.slots), self.made)
-        )
+        slots = (ALL, *self.slots, *more)
+        return is_same_file and not self._is_uncertain and self._epochs.unchanged(slots, self.made)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, replace
 from functools import partial
@@ -141,7 +142,7 @@ class KeptAnswers:
     async def _new(self, key: Key, url: int, state: RequestState, compute: Compute, why: str) -> Answer:
         """What is made now, or by somebody who has begun already."""
         reading = self._readings.get(key)
-        if reading is not None and self._is_overtaken(reading):
+        if reading is not None and self._is_overtaken(reading, url):
             del self._readings[key]
             self._flights.leave(key)  # a change came in between; who asks after it must see it
         made = await self._flights.join(key, partial(self._fly, key, url, state, compute))
@@ -164,10 +165,13 @@ class KeptAnswers:
             self._remember_failure(key, late)
             raise late from error
 
-    def _is_overtaken(self, reading: Reading) -> bool:
-        """Whether something has changed since, or may have where nobody tells this machine."""
+    def _is_overtaken(self, reading: Reading, url: int) -> bool:
+        """Whether something has changed since, or may have where nobody tells this machine.
+
+        `url`: the slot of the URL that is asked for now, which may be another one.
+        """
         is_late = self._shared is not None and self._shared.is_late(reading)
-        return is_late or not reading.is_current()
+        return is_late or not reading.is_current(url)
 
     async def _fly(self, key: Key, url: int, state: RequestState, compute: Compute) -> "_Made":
         async with self._shelf.flights.alone(name_of(key), wait=True):
@@ -200,9 +204,11 @@ class KeptAnswers:
         except StorageError as error:
             _log.warning("result cache: answering without it", reason=error.message)
             return _Made(await compute(state), state, is_kept=False)
+        with suppress(SetupError):  # tags made of facts of images: told when the answer has been made
+            reading.slots += self._tag_slots(state)
         self._readings[key] = reading
         try:
-            found = await self._find_shared(key, reading, state)
+            found = await self._find_shared(key, reading)
             if found is not None:
                 self._failures.pop(key, None)
                 return _Made(shown_again(found, ()), None, is_kept=True, shared=found)
@@ -217,15 +223,11 @@ class KeptAnswers:
             if self._readings.get(key) is reading:
                 del self._readings[key]
 
-    async def _find_shared(self, key: Key, reading: Reading, state: RequestState) -> Entry | None:
+    async def _find_shared(self, key: Key, reading: Reading) -> Entry | None:
         """What another machine has made; kept here, too."""
         if self._shared is None:
             return None
-        try:
-            slots = (reading.url, *self._tag_slots(state))
-        except SetupError:  # told when the answer has been made
-            slots = (reading.url,)
-        found = await self._shared.find(name_of(key), reading, slots, self._is_fresh)
+        found = await self._shared.find(name_of(key), reading, tuple(reading.slots), self._is_fresh)
         if found is not None and reading.is_current() and await self._shelf.keep(key, found):
             self._shared.vouch(found.head, reading.url, reading.began_s)
         return found

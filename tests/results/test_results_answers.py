@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from time import time
 
 import pytest
 from results_site import Site, Sites
@@ -575,6 +576,24 @@ async def test_an_old_answer_serves_where_a_new_one_fails(sites: Sites) -> None:
         assert int(dict(answer.facts)["Age"]) >= 1
     assert site.value("total_result_cache_stale") == 2
     assert site.value("total_result_cache_misses") == 1  # the first one
+
+
+async def test_an_old_answer_serves_where_a_new_one_fails_although_the_clock_was_set_back(
+    sites: Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, slow = sites(images('max-age="1s" stale-if-error="1h"')), Slow()
+    slow.outcome.set_result(OLD)
+    await asked(site, slow)
+    await aged(site)
+    failing = Slow()
+    waiting = asyncio.create_task(asked(site, failing))
+    await failing.until_begun()
+    earlier = time() - 3600
+    monkeypatch.setattr("safelight.statements.answering.time", lambda: earlier)
+    failing.outcome.set_exception(StorageError("down"))
+    answer = await waiting
+    assert answer.body.read() == OLD
+    assert dict(answer.facts)["Cache-Status"] == "safelight; hit; detail=ERROR"
 
 
 async def test_an_old_answer_serves_where_a_new_one_would_take_longer_than_a_request_may(

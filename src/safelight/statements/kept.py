@@ -34,8 +34,11 @@ class Freshness:
     if_error_s: float
 
     def ttl(self, age_s: float) -> str:
-        """For `Cache-Status`: for how long an answer is fresh; nothing where only changes end that."""
-        return "" if self.max_age_s == math.inf else f"; ttl={math.floor(self.max_age_s - age_s)}"
+        """For `Cache-Status`: for how long an answer is fresh; nothing where only changes end that, or where
+        nobody knows.
+        """
+        left_s = self.max_age_s - age_s
+        return f"; ttl={math.floor(left_s)}" if math.isfinite(left_s) else ""
 
 
 def age_of(entry: Entry, now: float) -> float:

@@ -146,7 +146,9 @@ async def test_an_answer_larger_than_the_bound_is_served_and_not_kept(sites: Sit
     first = site(sites, 'max-size="100kB"')
     first.write("images/a", LARGE)
     for _ in range(2):
-        assert (await first.get("/images/a")).content == LARGE
+        answer = await first.get("/images/a")
+        assert answer.content == LARGE
+        assert answer.headers["cache-status"] == "safelight; fwd=miss"
     assert first.kept() == []
 
 

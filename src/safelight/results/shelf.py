@@ -86,15 +86,16 @@ class Shelf:
         return is_of_this_file and epochs.unchanged((ALL, url, *head.slots), head.made)
 
     async def keep(self, key: Key, entry: Entry) -> bool:
-        """Write `entry`; False if that was not possible."""
+        """Write `entry`; False if that was not possible, or it is larger than all may be."""
         try:
-            await asyncio.to_thread(self._directory.write, entry.head.name, written(entry))
+            is_kept = await asyncio.to_thread(self._directory.write, entry.head.name, written(entry))
         except (StorageError, UnicodeEncodeError) as error:
             self._complain("cannot keep answers", error)
             return False
         self._is_failing = False
-        self._memory.put(key, entry)
-        return True
+        if is_kept:
+            self._memory.put(key, entry)
+        return is_kept
 
     def content(self, name: str) -> Blob | None:
         """The file called `name`; None when there is none, or none that can be read."""

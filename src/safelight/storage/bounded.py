@@ -94,15 +94,15 @@ class BoundedDirectory:
                 os.close(descriptor)
             return descriptor if usable else None
 
-    def write(self, name: str, parts: Sequence[Blob]) -> None:
+    def write(self, name: str, parts: Sequence[Blob]) -> bool:
         """Make `parts`, one after another, the content of `name`: a reader sees the old or the new.
 
-        What alone is larger than the bound is not kept, nor is what it would have replaced.
+        What alone is larger than the bound is not kept, nor is what it would have replaced: False.
         """
         size = sum(part.size for part in parts)
         if self._max_bytes is not None and size > self._max_bytes:
             self.remove(name)
-            return
+            return False
         with self._translated(name):
             self._wait_for_room(size)
             total = self._add_to_total(size)
@@ -115,6 +115,7 @@ class BoundedDirectory:
                 total = self._add_to_total(-replaced)
             if self._wants_sweep(total):
                 self._start_sweep()
+        return True
 
     def remove(self, name: str) -> None:
         """Remove what is under `name`, if anything is."""

@@ -28,6 +28,9 @@ ReadBody = Callable[[], Awaitable[Blob]]
 _under_way: "set[asyncio.Task[None]]" = set()
 """Changes that caches are told of, held here until they are made: their requests may end before."""
 
+_cut_off: list[ExitStack] = []
+"""Locks of changes that ended with the event loop: a thread may still write. They go with the process."""
+
 
 async def run(
     endpoint: Endpoint, captures: Captures, request: Request, read_body: ReadBody, max_bytes: int
@@ -125,4 +128,8 @@ async def _make_told(told: Sequence[Epochs], change: Change) -> None:
     with ExitStack() as held:
         for epochs in told:
             held.enter_context(epochs.changing(change.place))
-        await change.make()
+        try:
+            await change.make()
+        except asyncio.CancelledError:
+            _cut_off.append(held.pop_all())
+            raise

@@ -64,3 +64,17 @@ async def test_a_change_is_locked_until_it_is_made_even_if_its_client_leaves(
     assert not unfinished
     assert all(change.is_made for change in changes)
     assert not any(map(epochs.is_changing, slots))
+
+
+def test_a_change_is_locked_until_the_process_ends_if_its_server_stops_before(tmp_path: Path) -> None:
+    """A thread may still be writing: what it has not written yet must not be kept."""
+    epochs, change = Epochs(tmp_path), Slow("file:/images/a")
+
+    async def serve_for_a_moment() -> None:
+        request = asyncio.create_task(store([change], state(), [epochs]))
+        await asyncio.wait_for(change.has_begun.wait(), TIMEOUT_S)
+        request.cancel()
+
+    asyncio.run(serve_for_a_moment())
+    assert not change.is_made
+    assert epochs.is_changing(place_slot(change.place))

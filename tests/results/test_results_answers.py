@@ -690,6 +690,18 @@ async def test_what_stands_in_for_a_source_that_is_down_is_not_kept_for_long(
     assert await site.state("/either/a") == "hit"
 
 
+async def test_what_stands_in_replaces_what_is_too_old_to_be_served(
+    sites: Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = sites(EITHER.replace("OPTIONS", 'max-age="1s"'))
+    site.write("first/a", NEW)
+    site.write("second/a", OLD)
+    await site.state("/either/a")
+    await aged(site)
+    fail(monkeypatch, {"first": StorageError("down")})
+    assert [await site.state("/either/a") for _ in range(3)] == ["fwd=stale", "hit", "hit"]
+
+
 async def test_what_stands_in_is_not_made_behind_every_request(
     sites: Sites, monkeypatch: pytest.MonkeyPatch
 ) -> None:

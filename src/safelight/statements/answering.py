@@ -244,9 +244,11 @@ class KeptAnswers:
         return _Made(answer, state, is_kept)
 
     def _has_better(self, key: Key, url: int) -> bool:
-        """Whether an old answer is kept that stands in for nothing."""
+        """Whether an old answer is kept that stands in for nothing, and is not too old for all uses."""
         former = self._shelf.get(key, url, 0)
-        return former is not None and not former.head.is_makeshift
+        if former is None or former.head.is_makeshift:
+            return False
+        return age_of(former, time()) <= self._freshness.useful_s
 
     def _head(self, key: Key, answer: Answer, reading: Reading, state: RequestState) -> Head:
         """Raises: SetupError for tags that cannot be rendered."""

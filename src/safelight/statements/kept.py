@@ -33,6 +33,11 @@ class Freshness:
     while_revalidate_s: float
     if_error_s: float
 
+    @property
+    def useful_s(self) -> float:
+        """How old an answer may be to be served for any reason."""
+        return self.max_age_s + max(self.while_revalidate_s, self.if_error_s)
+
     def ttl(self, age_s: float) -> str:
         """For `Cache-Status`: for how long an answer is fresh; nothing where only changes end that, or where
         nobody knows.

@@ -67,8 +67,8 @@ Facts = tuple[tuple[str, str], ...]
 class Standing(Protocol):
     """A small answer that is kept in memory, and may answer equal requests until something changes."""
 
-    def body(self, etag: str | None) -> bytes | None:
-        """Its body, one more use of it; None when it does not hold any more, or its tag is not `etag`."""
+    def body(self) -> bytes | None:
+        """Its body, one more use of it; None when what `answer` has told last does not hold any more."""
         ...
 
     def answer(self) -> "Answer | None":

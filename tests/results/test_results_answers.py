@@ -98,6 +98,26 @@ async def test_an_answer_is_never_sent_with_the_headers_of_the_one_before(sites:
         assert answer.headers["etag"] == other.headers["etag"]
 
 
+async def test_an_answer_with_an_equal_body_is_not_sent_with_the_headers_of_the_one_before(
+    sites: Sites,
+) -> None:
+    site = sites("""
+        path "name" "#{path}"
+        get "digest" ":image_name" {
+            cache root="cache"
+            source_file "image" root="images" path="name"
+            output_text "equal"
+            header "X-Digest" "#{image_digest}"
+        }
+        put "images" { store_file "input" root="images" path="name"; }
+    """)
+    for change in range(1, 20):
+        content = b"x" * change
+        await site.put("/images/a", content)
+        answers = [await site.get(f"/digest/image/a?n={number}") for number in (2, 1, 1, 1)]
+        assert {answer.headers["x-digest"] for answer in answers} == {MemoryBlob(content).sha256[:16]}
+
+
 async def test_another_process_and_a_restart_find_what_was_kept(sites: Sites) -> None:
     site = site_with_old(sites)
     await site.get("/images/a")

@@ -40,10 +40,7 @@ _LONG_WAY = frozenset(
 
 @dataclass(slots=True, eq=False)
 class _Known:
-    """What answers a URL. `second`: the Unix time that `whole` and `unchanged`, its headers, are of.
-
-    They belong to the body with `etag` alone: an equal question under another URL may have replaced it.
-    """
+    """What answers a URL. `second`: the Unix time that `whole` and `unchanged`, its headers, are of."""
 
     standing: Standing
     endpoint: str | None
@@ -112,7 +109,7 @@ class Express:
         return self._ready(known, scope, is_known=wanted is not None)
 
     def _ready(self, known: _Known, scope: Scope, *, is_known: bool) -> Ready | None:
-        body = known.standing.body(known.etag)
+        body = known.standing.body()
         if body is None:
             del self._known[scope["raw_path"], scope["query_string"]]
             return None

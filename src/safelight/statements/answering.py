@@ -358,17 +358,21 @@ def _path(state: RequestState) -> str:
 
 
 class _Standing:
-    """See `Standing`."""
+    """See `Standing`. An equal question under another URL may have replaced the answer that was told."""
 
     def __init__(self, answers: KeptAnswers, key: Key, url: int) -> None:
         self._answers = answers
         self._key = key
         self._url = url
+        self._told: Head | None = None
 
-    def body(self, etag: str | None) -> bytes | None:
+    def body(self) -> bytes | None:
         found = self._answers.fresh_at_hand(self._key, self._url)
-        return found[0].body.read() if found is not None and found[0].head.etag == etag else None
+        return found[0].body.read() if found is not None and found[0].head is self._told else None
 
     def answer(self) -> Answer | None:
         found = self._answers.fresh_at_hand(self._key, self._url)
-        return None if found is None else self._answers.shown(*found)
+        if found is None:
+            return None
+        self._told = found[0].head
+        return self._answers.shown(*found)

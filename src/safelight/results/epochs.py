@@ -111,6 +111,10 @@ class Epochs:
                 return False
         return True
 
+    def changed_at(self, slot: int) -> int:
+        """The logical time of the last change of what has this slot."""
+        return self._file.numbers[_FIRST_SLOT + slot]
+
     def mark(self, slot: int) -> None:
         """Make invalid what depends on `slot`. Raises: StorageError."""
         with _translated(self._path):

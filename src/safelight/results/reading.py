@@ -9,7 +9,7 @@ from safelight.results.circuit import Unavailable
 from safelight.results.entry import Read
 from safelight.results.epochs import ALL, Epochs, place_slot
 from safelight.results.tier import Marks
-from safelight.storage.base import Storage
+from safelight.storage.base import Joining, Storage
 
 _MAX_MARKS = 64
 """Marks that nothing asks for are kept as well, while they are few: see `Reading.marks_of`."""
@@ -75,7 +75,11 @@ class Reading:
         slot = place_slot(origin.storage.place(key))
         self.slots.append(slot)
         self._begun.append(Read(origin.name, key, ""))
-        self._is_uncertain = self._is_uncertain or self.is_changing(slot)
+        is_changing = self.is_changing(slot)
+        self._is_uncertain = self._is_uncertain or is_changing
+        if isinstance(origin.storage, Joining):  # another process may have stored since somebody began here
+            state = None if is_changing else (self.identity, self._epochs.changed_at(slot))
+            origin.storage.separate(key, state)
         if self.marks is not None:
             try:
                 await self.marks.note((slot,))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from safelight.blob import Blob
 from safelight.url import Url
@@ -64,4 +64,16 @@ class Storage(Protocol):
 
     async def delete(self, key: str) -> None:
         """Remove `key` durably. Raises: NotFound; Forbidden; StorageError; Busy or Timeout."""
+        ...
+
+
+@runtime_checkable
+class Joining(Protocol):
+    """A storage in which equal requests at the same time are one."""
+
+    def separate(self, key: str, state: object) -> None:
+        """Let nobody join a request under way, unless `state` is what this was told last of `key`.
+
+        `state`: another one after each change of what is stored there, None while it is being changed.
+        """
         ...

@@ -22,7 +22,7 @@ import structlog
 
 from safelight.blob import Blob, FileBlob, MemoryBlob
 from safelight.errors import ConfigError, MemoryLimitExceeded, SetupError, StorageError
-from safelight.storage.base import MakeUrl, Storage, Stored
+from safelight.storage.base import Joining, MakeUrl, Storage, Stored
 from safelight.storage.bounded import BoundedDirectory
 from safelight.storage.flight import SharedCall
 from safelight.storage.s3.signature import ends_at
@@ -238,6 +238,11 @@ class CachedStorage:
             stored = replace(fetched, url=lambda: url)
             await self._cache.keep(address, stored, self._url_key, watch, replaced=False)
         return stored
+
+    def separate(self, key: str, state: object) -> None:
+        """See `Joining`."""
+        if isinstance(self._inner, Joining):
+            self._inner.separate(key, state)
 
     async def version(self, key: str) -> str | None:
         """See `Storage.version`: of what is stored now. A copy of another version is dropped."""

@@ -46,6 +46,7 @@ _LIBRARY_ENDS_S = 0.05
 process that ends at that very moment is aborted: one of fifteen that ended at once after an upload.
 """
 
+_MAX_STATES = 4096
 _NO_ACLS = frozenset({"AccessControlListNotSupported", "NotImplemented"})
 _DIRECTORY = "application/x-directory"
 
@@ -73,7 +74,7 @@ class Client:
     """One account: its connections, what it learned of its buckets, and the downloads under way.
 
     It belongs to one event loop. `spool_directory`: where large objects wait, None for the system's
-    temporary directory.
+    temporary directory. `states`: of the objects that were asked for last, see `Joining`.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Client:
         self.patience = patience or Patience()
         self.outlook = Outlook(self.patience.give_up_s)
         self.downloads: SharedCall[tuple[str, str, int], _Content] = SharedCall()
+        self.states: dict[tuple[str, str], object] = {}
         self._regions: dict[str, str] = {}
         self._region_requests: SharedCall[str, str | None] = SharedCall()
         self._without_acls: set[str] = set()
@@ -321,6 +323,17 @@ class Bucket:
                 raise
             await transport.put(full_key, replace(upload, acl=None))
             self._client.note_without_acls(self._name)
+
+    def separate(self, key: str, state: object) -> None:
+        """See `Joining`. Where it is not remembered what was told last, nobody joins either."""
+        full_key, states = self.full_key(key), self._client.states
+        place = self._name, full_key
+        if states.pop(place, None) != state or state is None:
+            self._changed(full_key)
+        if state is not None:
+            states[place] = state
+            if len(states) > _MAX_STATES:
+                del states[next(iter(states))]
 
     def _changed(self, full_key: str) -> None:
         """Downloads under way may hold what was there before."""

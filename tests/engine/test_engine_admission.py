@@ -164,6 +164,35 @@ async def test_who_waits_for_memory_is_not_kept_for_ever() -> None:
         await running
 
 
+async def test_who_gives_up_waiting_for_memory_keeps_nobody_behind() -> None:
+    async with pool(100, max_wait_s=0.4) as engine:
+        running = asyncio.ensure_future(granted(engine, need(60, 1.5)))
+        await until_taken(engine, 60)
+        large = asyncio.ensure_future(granted(engine, need(90)))
+        await until(lambda: engine.status().waiting == 1)
+        await asyncio.sleep(0.3)
+        small = asyncio.ensure_future(granted(engine, need(10)))
+        with pytest.raises(Busy):
+            await large
+        assert await small == 40 * MEBIBYTE
+        assert not running.done()
+        await running
+
+
+async def test_who_leaves_while_waiting_for_memory_keeps_nobody_behind() -> None:
+    async with pool(100) as engine:
+        running = asyncio.ensure_future(granted(engine, need(60, 1)))
+        await until_taken(engine, 60)
+        large = asyncio.ensure_future(granted(engine, need(90)))
+        await until(lambda: engine.status().waiting == 1)
+        small = asyncio.ensure_future(granted(engine, need(10)))
+        await until(lambda: engine.status().waiting == 2)
+        large.cancel()
+        assert await small == 40 * MEBIBYTE
+        assert not running.done()
+        await running
+
+
 async def test_health_checks_need_no_grant() -> None:
     async with pool(100) as engine:
         running = asyncio.ensure_future(granted(engine, need(100, 0.5)))

@@ -260,14 +260,16 @@ class PoolEngine:
         job.stop_timer()
         member = next((member for member in self._crew.members if member.job is job), None)
         if was_waiting or member is None:
+            self._dispatch()  # it may have been the one whose memory the next ones have waited for
             return
         soon = self._loop.time() + self._limits.abandoned_timeout_s
         job.timer = self._loop.call_at(min(soon, job.deadline), self._expire, member, job)
 
     def _give_up(self, job: Job) -> None:
-        """The prediction was too good: somebody has waited longer than allowed."""
+        """The prediction was too good: somebody has waited too long. The next may need less."""
         self._line.leave(job.number)
         job.fail(self._line.refusal())
+        self._dispatch()
 
     def _expire(self, member: Member, job: Job) -> None:
         """The deadline of a running job: answer, kill, replace."""

@@ -211,6 +211,13 @@ class HostileHandler(ScriptHandler):
         )
 
 
+class SlowToWarmUp(HostileHandler):
+    """As on a machine that has much else to do."""
+
+    def warm_up(self) -> None:
+        time.sleep(1)
+
+
 class CrashesWhileAnswering(ScriptHandler):
     """Returns outputs that end the process when somebody looks at them."""
 

@@ -207,6 +207,19 @@ async def test_many_at_once_with_random_deaths() -> None:
         assert await works(engine)
 
 
+@pytest.mark.parametrize(("data", "error"), [(b"hang", Timeout), (b"segv", UnsupportedMedia)])
+async def test_the_spare_worker_serves_the_next_while_another_one_starts(
+    data: bytes, error: type[SafelightError]
+) -> None:
+    async with pool(handler="SlowToWarmUp", workers=1, transform_timeout_s=0.3) as engine:
+        failing = asyncio.ensure_future(one(engine, data))
+        waiting = asyncio.ensure_future(works(engine))
+        with pytest.raises(error):
+            await failing
+        assert await waiting
+        assert engine.status().workers == 1
+
+
 async def test_many_deaths_in_a_row_do_not_close_the_pool() -> None:
     async with pool(workers=1) as engine:
         for _ in range(10):

@@ -277,9 +277,10 @@ class PoolEngine:
         job.fail(Timeout("image processing took too long"))
         self._note_service(job)
         self._crew.dismiss(member, reason)
+        self._dispatch()
 
     def _answer_for_the_dead(self, job: Job, verdict: Verdict) -> None:
-        """A worker has died with this job."""
+        """A worker has died with this job; the spare one takes its place."""
         self._note_service(job)
         if verdict.error is not None:
             job.fail(verdict.error)
@@ -287,7 +288,7 @@ class PoolEngine:
             job.fail(ImageError("image processing failed", detail=verdict.how))
         elif not job.answer.done():
             self._return_to_line(job)
-            self._dispatch()
+        self._dispatch()
 
     # One answer
 

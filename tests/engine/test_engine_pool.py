@@ -284,6 +284,13 @@ async def test_nothing_of_an_earlier_request_lies_behind_the_input() -> None:
         assert set(await one(engine, b"peek")) == {0}
 
 
+async def test_nothing_of_outputs_that_were_too_many_lies_behind_the_next_input() -> None:
+    async with pool(workers=1, memory_bytes=MEBIBYTE) as engine:
+        with pytest.raises(TooLarge):
+            await engine.thumbnail(MemoryBlob(b"big 600000"), [SPEC, SPEC])
+        assert set(await one(engine, b"peek")) == {0}
+
+
 async def test_memory_of_large_requests_is_given_back() -> None:
     async with pool(workers=1) as engine:
         assert await works(engine, bytes(20 * MEBIBYTE))

@@ -132,14 +132,15 @@ class _Worker:
             raise as_image_error(error) from error
 
     def _hand_over(self, made: Thumbnails) -> None:
+        """All outputs or none: the server clears and gives back only what it knows of. Raises: TooLarge."""
         body = self._arena.body
+        outputs = [output.data for output in made.outputs if isinstance(output, Thumbnail)]
+        if sum(map(len, outputs)) > len(body):
+            raise TooLarge("image too large: outputs exceed the memory limit")
         end = 0
-        for output in made.outputs:
-            if isinstance(output, Thumbnail):
-                start, end = end, end + len(output.data)
-                if end > len(body):
-                    raise TooLarge("image too large: outputs exceed the memory limit")
-                body[start:end] = output.data
+        for data in outputs:
+            start, end = end, end + len(data)
+            body[start:end] = data
 
     def _rss_bytes(self) -> int:
         """Private memory, without the arena and mapped files."""

@@ -6,12 +6,13 @@ import hashlib
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -545,6 +546,38 @@ async def test_descriptors_do_not_leak(tmp_path: Path) -> None:
         assert engine.status().restarts["count"] >= (501 - 3 * 54) // 55
         await eventually(lambda: descriptors() == before)
         assert descriptors(template_pid()) < 12
+
+
+@pytest.mark.parametrize("free", [0, 2, 4])
+async def test_a_lack_of_descriptors_closes_no_place(free: int) -> None:
+    async with pool(workers=1) as engine:
+        before = descriptors()
+        with all_descriptors_taken_but(free):
+            with pytest.raises(UnsupportedMedia):
+                await one(engine, b"segv")
+            await asyncio.sleep(0.5)
+        await eventually(lambda: engine.status().workers == 2)
+        assert await works(engine)
+        assert descriptors() == before
+
+
+@contextlib.contextmanager
+def all_descriptors_taken_but(free: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 50, hard))
+    taken: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        for _ in range(free):
+            os.close(taken.pop())
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_a_file_cut_short_costs_its_request_only(tmp_path: Path) -> None:

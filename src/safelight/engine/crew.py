@@ -117,7 +117,10 @@ class Crew:
 
     async def _hire(self) -> Member:
         """A new process that has said hello. Raises: ImageError."""
-        member = await Member.hire(await self._live_template(), self._boot.arena_bytes)
+        try:
+            member = await Member.hire(await self._live_template(), self._boot.arena_bytes)
+        except OSError as error:
+            raise ImageError("image workers cannot start", detail=str(error)) from error
         self.members.add(member)
         member.listen(self._on_readable)
         try:

@@ -64,18 +64,22 @@ class Template:
     """One template process."""
 
     def __init__(self, boot: orders.Boot, on_death: Callable[[str], None]) -> None:
-        """`on_death` is called with its last words, once, if it dies before `close`."""
+        """`on_death` is called with its last words, once, if it dies before `close`. Raises: OSError."""
         self._boot = boot
         self._on_death = on_death
         self._loop = asyncio.get_running_loop()
-        self._complaints = Complaints(self._loop)
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._ordered: deque[asyncio.Future[Forked]] = deque()
         self._children: dict[int, asyncio.Future[int | None]] = {}
         self.is_alive = True
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._process = self._spawn(theirs.fileno())
+        with contextlib.ExitStack() as undo:
+            self._complaints = Complaints(self._loop)
+            undo.callback(self._complaints.close)
+            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.enter_context(self._control)
+            with theirs:
+                self._process = self._spawn(theirs.fileno())
+            undo.pop_all()
         self._control.setblocking(False)
         self._loop.add_reader(self._control.fileno(), self._listen)
 
@@ -190,6 +194,9 @@ class Template:
             return
         ended: asyncio.Future[int | None] = self._loop.create_future()
         self._children[pid] = ended
+        if not descriptors:  # as many are open here as may be; the worker ends when its channel is closed
+            answer.set_exception(ImageError("image workers cannot start", detail="no descriptor is free"))
+            return
         answer.set_result(Forked(pid, descriptors[0], ended))
 
     def _die(self) -> None:

@@ -84,23 +84,21 @@ class Member:
 
     @classmethod
     async def hire(cls, template: Template, arena_bytes: int) -> "Member":
-        """Have a process forked that knows a new arena and a new channel. Raises: ImageError."""
-        complaints = Complaints(asyncio.get_running_loop())
-        channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        channel.setblocking(False)
-        memfd = create_memfd(arena_bytes)
-        arena = Arena(memfd, arena_bytes)
-        try:
-            forked = await template.fork(theirs.fileno(), memfd, complaints.writer)
-        except BaseException:
-            complaints.close()
-            channel.close()
-            arena.close()
-            raise
-        finally:
-            os.close(memfd)
-            theirs.close()
-            complaints.close_writer()
+        """Have a process forked that knows a new arena and a new channel. Raises: ImageError, OSError."""
+        with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
+            complaints = Complaints(asyncio.get_running_loop())
+            undo.callback(complaints.close)
+            theirs.callback(complaints.close_writer)
+            channel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.enter_context(channel)
+            theirs.enter_context(other)
+            channel.setblocking(False)
+            memfd = create_memfd(arena_bytes)
+            theirs.callback(os.close, memfd)
+            arena = Arena(memfd, arena_bytes)
+            undo.callback(arena.close)
+            forked = await template.fork(other.fileno(), memfd, complaints.writer)
+            undo.pop_all()
         return cls(forked, channel, arena, complaints)
 
     def listen(self, on_readable: Callable[["Member"], None]) -> None:

@@ -25,15 +25,19 @@ memory shared with the server and in the server.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import cos, radians, sin
+from math import cos, floor, inf, radians, sin
 
-from safelight.image.geometry import Size, rotated_bounds
+from safelight.errors import TooLarge
+from safelight.image.arguments import parse_float
+from safelight.image.geometry import Plan, Size, fill, fit, rotated_bounds
 from safelight.image.spec import Edit
 
 BASE_BYTES = 8 << 20
 """For every request: buffers, and what the allocator loses."""
 
 PIXEL_BYTES = 4
+RESIZING = "resize_"
+"""How the names of edits begin that resize."""
 
 _PEAK_BYTES = {"AVIF": 20, "JP2": 21}
 _HELD_BYTES = {"AVIF": 8, "GIF": 6, "TIFF": 6, "WEBP": 7.5}
@@ -208,31 +212,40 @@ def of_light(decoded: Size, target: Size, rows: int) -> int:
     return PIXEL_BYTES * _LIGHT_BYTES * samples
 
 
-def of_edits(size: Size, edits: Sequence[Edit], max_pixels: int) -> tuple[Size, int]:
-    """Size after all edits, and bytes for the greediest: the pictures before and after it are in memory."""
-    most = 0
-    for edit in edits:
-        before, size = size, _edited(size, edit)
-        if pixels(size) > max_pixels:  # refused when its turn comes
-            size = before
-        most = max(most, PIXEL_BYTES * (pixels(before) + pixels(size)))
-    return size, most
+def of_edit(before: Size, after: Size) -> int:
+    """The pictures before and after an edit are in memory."""
+    return PIXEL_BYTES * (pixels(before) + pixels(after))
 
 
-def _edited(size: Size, edit: Edit) -> Size:
-    """Size after an edit: rotating and resizing change it, cutting is taken as if nothing were cut off."""
-    if edit.name == "rotate":
-        return _rotated(size, edit.args)
-    if edit.name.startswith("resize_"):
-        sides = [int(text) for text in edit.args[:2] if text.isascii() and text.isdigit()]
-        return Size(max(1, sides[0]), max(1, sides[1])) if len(sides) == 2 else size
-    return size
+def plan_of_edit(size: Size, edit: Edit) -> Plan:
+    """What an edit makes of a picture: rotating and resizing change it, nothing else is taken to be cut off.
 
-
-def _rotated(size: Size, arguments: Sequence[str]) -> Size:
+    An edit that will complain changes nothing.
+    """
+    numbers = [number for number in map(parse_float, edit.args[:2]) if number is not None]
     try:
-        arc = radians(float(arguments[0]))
-        width, height = rotated_bounds(size, sin(arc), cos(arc))
-        return Size(int(width) + 1, int(height) + 1)
-    except (IndexError, ValueError, OverflowError):  # the edit itself will complain
-        return size
+        match edit.name, numbers:
+            case "rotate", [angle_deg, *_]:
+                arc = radians(angle_deg)
+                width, height = rotated_bounds(size, sin(arc), cos(arc))
+                return Plan(Size(int(width) + 1, int(height) + 1))
+            case name, [width, height] if name.startswith(RESIZING) and width >= 0 and height >= 0:
+                return _resized(size, name, width, height)
+            case _:
+                return Plan(size)
+    except TooLarge:
+        return Plan(size)
+
+
+def _resized(size: Size, name: str, width: float, height: float) -> Plan:
+    """As `edit` does it. Raises: TooLarge."""
+    columns, rows = floor(width + 0.5), floor(height + 0.5)
+    match name:
+        case "resize_crop":
+            return fill(size, width, height, 0.5, 0.5)
+        case "resize_stretch":
+            return Plan(Size(columns, rows) if columns and rows else size)
+        case "resize_limit" if size.width <= width and size.height <= height:
+            return Plan(size)
+        case _:
+            return Plan(fit(size, columns or inf, rows or inf))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from safelight.errors import SafelightError
 from safelight.image import cost
-from safelight.image.geometry import Size, check_pixels, largest
+from safelight.image.geometry import Plan, Size, check_pixels, largest
 from safelight.image.linear import window_rows
 from safelight.image.load import Input
 from safelight.image.method import find_method, method_errors
@@ -25,37 +25,58 @@ def _weigh_group(input_bytes: int, source: Input, recipes: Sequence[Recipe], run
 
 
 def _making(source: Input, recipe: Recipe, decoded: Size, run: Run) -> cost.Making:
-    edited_size, edit_bytes = cost.of_edits(recipe.target, recipe.spec.edits, run.settings.max_pixels)
-    final, encoding = recipe.plan and recipe.plan.final, recipe.encoding
-    if final is None or encoding is None:
-        final, encoding = _foreseen(source, recipe, edited_size, run)
-    is_linear = recipe.is_linear(source)
-    rows = window_rows(decoded.height, recipe.target.height)
+    edited_size, edit_bytes = _edits(recipe, run.settings.max_pixels)
+    plan, encoding, light_bytes = recipe.plan, recipe.encoding, 0
+    if plan is None or encoding is None:
+        plan, encoding = _foreseen(source, recipe, edited_size, run)
+        light_bytes = _light(edited_size, plan.size, is_linear=recipe.policy.is_linear)
     return cost.Making(
         target=recipe.target,
-        final=final,
+        final=plan.final,
         format_name=encoding and encoding.format.name,
-        is_fine=encoding is not None and encoding.is_fine(final),
+        is_fine=encoding is not None and encoding.is_fine(plan.final),
         is_thorough=encoding is not None and encoding.is_thorough,
         edit_bytes=edit_bytes,
-        light_bytes=cost.of_light(decoded, recipe.target, rows) if is_linear else 0,
+        light_bytes=max(light_bytes, _light(decoded, recipe.target, is_linear=recipe.is_linear(source))),
         is_streamed=recipe.is_streamed(source),
         is_turned=source.orientation != 1,
         converted=decoded if recipe.mixes_light else recipe.target,
     )
 
 
-def _foreseen(source: Input, recipe: Recipe, edited_size: Size, run: Run) -> tuple[Size, Encoding | None]:
-    """Size and encoding of what will only be known after the edits, if they are what they seem to be."""
+def _light(before: Size, after: Size, *, is_linear: bool) -> int:
+    """What a resize takes in linear light; enlarging has none."""
+    if not is_linear or (after.width >= before.width and after.height >= before.height):
+        return 0
+    return cost.of_light(before, after, window_rows(before.height, after.height))
+
+
+def _edits(recipe: Recipe, max_pixels: int) -> tuple[Size, int]:
+    """Size after all edits, and bytes for the greediest."""
+    size, most = recipe.target, 0
+    for edit in recipe.spec.edits:
+        plan = cost.plan_of_edit(size, edit)
+        if cost.pixels(plan.size) > max_pixels:  # refused when its turn comes
+            plan = Plan(size)
+        is_linear = recipe.policy.is_linear and edit.name.startswith(cost.RESIZING)
+        light_bytes = _light(size, plan.size, is_linear=is_linear)
+        most = max(most, cost.of_edit(size, plan.final) + light_bytes)
+        size = plan.final
+    return size, most
+
+
+def _foreseen(source: Input, recipe: Recipe, edited_size: Size, run: Run) -> tuple[Plan, Encoding | None]:
+    """Plan and encoding of what will only be known after the edits, if they are what they seem to be."""
     spec = recipe.spec
     try:
         encoding = encoding_of(spec, recipe.policy, source, run)
         method = find_method(spec.method, run.catalogue.methods)
         if method.plan is None:
-            return largest([recipe.wanted, edited_size]), encoding
+            return Plan(largest([recipe.wanted, edited_size])), encoding
         with method_errors(method.name):
-            final = method.plan(edited_size, recipe.wanted, spec.options).final
-        check_pixels(*final, run.settings.max_pixels)
-        return final, encoding
+            plan = method.plan(edited_size, recipe.wanted, spec.options)
+        check_pixels(*plan.size, run.settings.max_pixels)
+        check_pixels(*plan.final, run.settings.max_pixels)
+        return plan, encoding
     except SafelightError:  # to be told when its turn comes
-        return edited_size, None
+        return Plan(edited_size), None

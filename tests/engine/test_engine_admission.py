@@ -331,6 +331,7 @@ CASES = {
     ("BMP", "fit,300,300,jpeg"): 120,
     ("transparent PNG", "fit,60,40,png,background-color:none"): 120,
     ("baseline", "fit,2400,1600,avif,chroma:444"): 210,
+    ("transparent PNG", "fit,16,16,png"): 60,
     ("baseline", "fit,100,100,jpeg!resize_stretch,5000.0,0x1000"): 220,
     ("baseline", "fit,100,100,jpeg!resize_fit,0,4_000"): 270,
     ("transparent PNG", "fit,input,16,jpeg!rotate,1"): 200,

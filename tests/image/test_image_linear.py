@@ -1,5 +1,6 @@
 """Resizing in linear light: against another library's Lanczos in floating point, and what must stay exact."""
 
+import tracemalloc
 from io import BytesIO
 
 import numpy as np
@@ -75,6 +76,16 @@ def test_as_lanczos_of_another_library(width: int, height: int) -> None:
     off = np.abs(found - expected(source, width, height))
     assert off.max() <= 1
     assert off.mean() < 0.05
+
+
+def test_what_becomes_tiny_is_never_in_memory_as_a_whole() -> None:
+    width, height = 2000, 3000
+    image = Image.black(width, height, bands=3).copy(interpretation="srgb")
+    tracemalloc.start()
+    linear.resize(image, (width, height), Size(8, 12))
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most_bytes < width * height
 
 
 def test_one_side_may_grow() -> None:

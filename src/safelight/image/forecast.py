@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from safelight.errors import SafelightError
 from safelight.image import cost
 from safelight.image.geometry import Plan, Size, check_pixels, largest
-from safelight.image.linear import window_rows
+from safelight.image.linear import rows_in_memory
 from safelight.image.load import Input
 from safelight.image.method import find_method, method_errors
 from safelight.image.recipe import Recipe, Run, demand, encoding_of
@@ -48,7 +48,7 @@ def _light(before: Size, after: Size, *, is_linear: bool) -> int:
     """What a resize takes in linear light; enlarging has none."""
     if not is_linear or (after.width >= before.width and after.height >= before.height):
         return 0
-    return cost.of_light(before, after, window_rows(before.height, after.height))
+    return cost.of_light(before, after, rows_in_memory(before.height, after.height))
 
 
 def _edits(recipe: Recipe, max_pixels: int) -> tuple[Size, int]:

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 from image_makers import DATA, canvas_s, error_of, flat, gradient, make, make_one, photo_p, pixels, png, size
+from pyvips import Image
 
 from safelight.errors import BadRequest
 from safelight.image.edit import EDITS, Operation
@@ -205,6 +206,11 @@ def test_pixelate_without_effect(edit: str) -> None:
 def test_pixelate_with_a_huge_cell_gives_one_colour() -> None:
     result = pixels(gradient(100, 100), "limit,200,200,png!pixelate,0,0,1,1,size:1e30")
     assert (result == result[0, 0]).all()
+
+
+def test_a_banner_can_become_one_cell() -> None:
+    banner = Image.black(12_000, 20, bands=3).copy(interpretation="srgb").pngsave_buffer()
+    assert size(banner, "limit,input,input,png!pixelate,0,0,1,1,size:1") == (12_000, 20)
 
 
 # --- blur

@@ -175,7 +175,7 @@ def pixelate(image: Image, values: Values, context: Context) -> Image:
     """Replace a region by square cells, each of the colour of its middle."""
     box = _region(image, values)
     cell = relative_to_diagonal(size_of(image), values.number("size"))
-    return region.pixelate(image, box, cell, context.tools.max_pixels, context.tools.counts)
+    return region.pixelate(image, box, cell, context.tools.counts)
 
 
 def blur(image: Image, values: Values, context: Context) -> Image:

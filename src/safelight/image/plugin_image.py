@@ -199,8 +199,7 @@ class PluginImage:
     def pixelate_region(self, x: float, y: float, width: float, height: float, size: float) -> "PluginImage":
         """Replace a region by squares of `size` pixels."""
         box = self._box(x, y, width, height)
-        pixels, counts = self._tools.max_pixels, self._tools.counts
-        return self._derived(region.pixelate(self._vips, box, int(size), pixels, counts))
+        return self._derived(region.pixelate(self._vips, box, int(size), self._tools.counts))
 
     def blur_region(
         self, x: float, y: float, width: float, height: float, radius: float = 0, sigma: float = 1

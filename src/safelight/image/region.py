@@ -10,19 +10,18 @@ from pyvips import Image, Interpolate
 
 from safelight.image.colour import Colour
 from safelight.image.counts import Counts
-from safelight.image.geometry import Box, check_pixels
+from safelight.image.geometry import Box
 from safelight.image.resize import solid
 
 _BLUR_MIN_AMPLITUDE = 0.05  # 0.2, libvips' default, misses the published colours (reference 7.5)
 
 
-def pixelate(image: Image, box: Box, cell: int, max_pixels: int, counts: Counts) -> Image:
-    """Replace a region by squares of `cell` pixels, each of the colour of its middle. Raises: TooLarge."""
+def pixelate(image: Image, box: Box, cell: int, counts: Counts) -> Image:
+    """Replace a region by squares of `cell` pixels, each of the colour of its middle."""
     cell = min(cell, max(box.width, box.height))
     if cell <= 0 or not _area(box):
         return image
     columns, rows = ceil((1 / cell) * box.width), ceil((1 / cell) * box.height)
-    check_pixels(columns * cell, rows * cell, max_pixels)
     cells = sample(image.crop(*box), columns, rows)
     patch = cells.zoom(cell, cell).crop(0, 0, box.width, box.height)
     counts.update(created_crop=2, created_sample=2, created_composite=1)

@@ -312,6 +312,13 @@ def encoded(photo: pyvips.Image, kind: str) -> bytes:
             return photo.bandjoin(photo[0]).pngsave_buffer(compression=1)
         case "interlaced PNG":
             return photo.pngsave_buffer(compression=1, interlace=True)
+        case "12-bit AVIF":
+            deep = photo.bandjoin(photo[0]).cast("ushort") * 257
+            deep = deep.copy(interpretation="rgb16")
+            return deep.heifsave_buffer(compression="av1", effort=0, subsample_mode="off", bitdepth=12)
+        case "float TIFF":
+            samples = (photo / 255).copy(interpretation="scrgb")
+            return samples.tiffsave_buffer(tile=True, tile_width=3008, tile_height=HEIGHT, compression="lzw")
         case "WebP":
             return photo.webpsave_buffer(Q=80, effort=0)
         case _:
@@ -327,6 +334,8 @@ CASES = {
     ("progressive", "fit,300,300,jpeg"): 60,
     ("progressive", "fit,1000,1000,webp/fit,200,200,png"): 120,
     ("interlaced PNG", "fit,300,300,jpeg"): 60,
+    ("12-bit AVIF", "fit,300,300,jpeg"): 180,
+    ("float TIFF", "fit,300,300,jpeg"): 230,
     ("WebP", "fit,3000,2000,jpeg"): 150,
     ("BMP", "fit,300,300,jpeg"): 120,
     ("transparent PNG", "fit,60,40,png,background-color:none"): 120,

@@ -5,13 +5,13 @@ Measured: most private memory beyond an idle worker's, libvips 8.18.7, one threa
 
     JPEG, baseline            0    streams; shrunk while it is decoded
     JPEG, progressive         3.1  4:4:4: 6.1, CMYK: 8.4; all coefficients, 2 bytes each, at full size
-    PNG, TIFF                 0    streams, apart from lines; TIFF in one strip 5.7
+    PNG, TIFF                 0    streams, apart from lines; TIFF in one strip 5.7: samples and file
     PNG, interlaced           3.7  8.9 for 16 bit RGBA: the whole picture
     GIF                       5.2
     WebP, lossy               0.2  scaled while it is decoded; 2.2 with alpha; 4.1 lossless
     WebP, not scaled          7.3
-    AVIF                     16.4  19.9 for 10 bits
-    JPEG 2000                20.0
+    AVIF                     16.4  19.9 for 10 bits, 24.5 for 12 bits with alpha in full chroma
+    JPEG 2000                20.0  22.0 with alpha
     BMP, TGA, PPM            10.2  Pillow; its copy of the input included
     lines of any of these     4.4 to 7.7 KiB per column of what is decoded
 
@@ -39,7 +39,7 @@ PIXEL_BYTES = 4
 RESIZING = "resize_"
 """How the names of edits begin that resize."""
 
-_PEAK_BYTES = {"AVIF": 20, "JP2": 21}
+_PEAK_BYTES = {"AVIF": 20, "JP2": 24}
 _HELD_BYTES = {"AVIF": 8, "GIF": 6, "TIFF": 6, "WEBP": 7.5}
 _PILLOW_PEAK_BYTES, _PILLOW_HELD_BYTES = 11, 7
 _WEBP_WHOLE_BYTES = {b"VP8 ": 0.3, b"VP8L": 4.2, b"VP8X": 4.2}
@@ -47,7 +47,7 @@ _WEBP_CANVAS_BYTES = 8
 _WEBP_IS_ANIMATED = 0x02
 _SVG_TREE_BYTES = 20  # per byte of the document
 _EMBEDDED_BYTES = 8  # per pixel of pictures in SVG
-_DEEP_LINE_FACTOR = 1.3
+_DEEP_FACTOR = 1.3
 
 _LINE_BYTES = 6 << 10  # per column and for up to 4 bytes per pixel
 _MAX_LINES_BYTES = 8  # per pixel
@@ -128,13 +128,18 @@ def of_decoding(
     format_name: str, size: Size, stored: Size, whole_bytes: float, *, is_deep: bool = False
 ) -> Decoding:
     """By libvips, to `size`; `whole_bytes`: besides, for every pixel that is `stored`. `is_deep`: 16 bits."""
-    count, whole = pixels(size), whole_bytes * pixels(stored)
+    count, whole, factor = pixels(size), whole_bytes * pixels(stored), _DEEP_FACTOR if is_deep else 1
     return Decoding(
         size,
-        peak_bytes=int(_PEAK_BYTES.get(format_name, 0) * count),
+        peak_bytes=int(_PEAK_BYTES.get(format_name, 0) * count * factor),
         held_bytes=int(_HELD_BYTES.get(format_name, 0) * count + whole),
-        line_factor=_DEEP_LINE_FACTOR if is_deep else 1,
+        line_factor=factor,
     )
+
+
+def tiff_whole_bytes(unpacked_bytes: float, input_bytes: int, size: Size) -> float:
+    """Per pixel, beyond what is usual: one strip is all of the file, and all that it unpacks to."""
+    return max(0, unpacked_bytes + input_bytes / pixels(size) - _HELD_BYTES["TIFF"])
 
 
 def of_decoding_by_pillow(format_name: str, size: Size, input_bytes: int) -> Decoding:

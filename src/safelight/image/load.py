@@ -12,7 +12,7 @@ from pyvips import Image, Source
 from safelight.errors import TooLarge, UnsupportedMedia
 from safelight.image import cost, svg, turbo
 from safelight.image.cost import Decoding
-from safelight.image.formats import AVIF, EMPTY, JPEG, NO_DECODER, WEBP, Buffer, InputFormat, sniff
+from safelight.image.formats import AVIF, EMPTY, JPEG, NO_DECODER, TIFF, WEBP, Buffer, InputFormat, sniff
 from safelight.image.geometry import TOO_LARGE, Size, check_pixels
 from safelight.image.jpeg import MOST_COMPONENTS, has_many_scans, read_header
 from safelight.image.pillow import PillowSource
@@ -26,6 +26,7 @@ from safelight.image.settings import ImageSettings
 _FAIL_ON = {"JPEG": "truncated"}
 _FAIL_ON_DEFAULT = "error"
 _COLOURS = 3
+_SAMPLE_BYTES = {"uchar": 1, "char": 1, "ushort": 2, "short": 2, "uint": 4, "int": 4, "float": 4}
 
 
 def secure() -> None:
@@ -136,6 +137,7 @@ class _VipsDecoder:
     def __init__(self, data: Buffer, format_: InputFormat, settings: ImageSettings) -> None:
         self._format = format_
         self._source = Source.new_from_memory(data)
+        self._input_bytes = len(data)
         self._max_pixels = settings.max_pixels
         with decoding():
             self._image = self._open()
@@ -150,13 +152,22 @@ class _VipsDecoder:
 
     def weigh(self, demand: Demand) -> Decoding:
         is_deep = self._image.format != "uchar"
-        whole_bytes = 0
+        whole_bytes: float = 0
         if self._image.get_typeof("interlaced"):
             whole_bytes = self._image.bands * (1 + is_deep)
+        elif self._format is TIFF:
+            whole_bytes = cost.tiff_whole_bytes(self._unpacked_bytes(), self._input_bytes, self.size)
         return cost.of_decoding(self._format.name, self.size, self.size, whole_bytes, is_deep=is_deep)
 
     def decode(self, demand: Demand) -> Level:
         return whole(self._checked(self._image))
+
+    def _unpacked_bytes(self) -> float:
+        """Per pixel, of a TIFF: it may be one strip; of tiles there is a row, and a copy of it."""
+        copies = 1.0
+        if self._image.get_typeof("tile-height"):
+            copies = 2 * min(1, cast(int, self._image.get("tile-height")) / self._image.height)
+        return copies * self._image.bands * _SAMPLE_BYTES.get(str(self._image.format), 8)
 
     def _open(self, **options: Any) -> Image:
         fail_on = _FAIL_ON.get(self._format.name, _FAIL_ON_DEFAULT)

@@ -442,6 +442,11 @@ def test_bad_arguments_of_newer_edits(edit: str, text: str) -> None:
     assert message(edit) == f"error while applying edit '{edit.partition(',')[0]}': {text}"
 
 
+def test_a_caption_of_two_lines_is_written_on_one() -> None:
+    white = np.full((60, 200, 3), 255, np.uint8)
+    assert np.array_equal(edited(white, "caption,one\r\ntwo"), edited(white, "caption,one two"))
+
+
 def test_bad_caption_colour() -> None:
     assert message("caption,a,color:nope") == "invalid color name nope"
 

@@ -219,8 +219,8 @@ def _box(image: Image, shares: tuple[float, float, float, float]) -> Box:
 
 
 def caption(image: Image, values: Values, context: Context) -> Image:
-    """Write one line of text in the middle, in smaller letters if it is too wide."""
-    text, height_px = values.text("text") or "", values.number("size")
+    """Write one line of text in the middle, in smaller letters if it is too wide; line ends become blanks."""
+    text, height_px = " ".join((values.text("text") or "").splitlines()), values.number("size")
     if not text or len(text) > MAX_CHARACTERS:
         raise ArgumentError(f"expected argument 'text' to have 1 to {MAX_CHARACTERS} characters")
     if not 1 <= height_px <= _MAX_CAPTION_PX:

@@ -313,6 +313,14 @@ def test_float_tiff() -> None:
     assert np.abs(pixels(save(image, "TIFF"), "fit,20,20,png") - 128).max() <= 1
 
 
+@pytest.mark.parametrize("depth", ["uchar", "ushort"])
+def test_grey_tiff_with_more_bands_than_alpha(depth: str) -> None:
+    grey = Image.black(8, 8).linear(1, [200, 255, 7, 90])
+    data = (grey if depth == "uchar" else grey * 257).cast(depth).copy(interpretation="b-w")
+    for bands in (3, 4):
+        assert (pixels(data[:bands].tiffsave_buffer(), "fit,8,8,png") == 200).all()
+
+
 def test_16_bit_ppm() -> None:
     data = b"P5 4 4 65535\n" + b"\x80\x00" * 16
     assert np.abs(pixels(data, "fit,4,4,png") - 128).max() <= 1

@@ -16,6 +16,7 @@ _VERDICTS: dict[bytes, bool] = {}
 _MAX_VERDICTS = 1_000
 _FIELD = "icc-profile-data"
 _COLOUR_BANDS = {"b-w": 1, "srgb": 3, "cmyk": 4}
+_GREYS = ("b-w", "grey16")
 _OTHER_SPACES = ("lab", "labq", "labs", "xyz", "yxy", "lch", "cmc", "hsv", "oklab", "oklch")
 _INTEGER_FORMATS = ("ushort", "uint")
 _OFFSETS = {"char": (1.0, 128.0), "short": (1 / 256, 128.0), "int": (1 / (1 << 24), 128.0)}
@@ -50,7 +51,9 @@ def _named(image: Image) -> Image:
     """State what the bands are; drop bands that no output can hold."""
     if image.interpretation == "cmyk" and image.bands >= 4:
         return image[:5] if image.bands > 5 else image
-    if image.bands > 4:
+    if image.interpretation in _GREYS and image.bands > 2:
+        image = image[:2]
+    elif image.bands > 4:
         image = image[:4] if image.hasalpha() else image[:3]
     return image.copy(interpretation="b-w" if image.bands < 3 else "srgb")
 

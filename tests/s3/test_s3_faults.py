@@ -370,6 +370,25 @@ async def test_one_request_without_an_answer_does_not_hold_back_others(
     assert await content(storage, "fast") == DATA
 
 
+@pytest.mark.parametrize(("waited_s", "is_silent"), [(0.1, True), (60, False)])
+async def test_silence_is_noticed_although_all_clients_leave_before(
+    proxy: FaultProxy,
+    clients: Clients,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+    waited_s: float,
+    is_silent: bool,
+) -> None:
+    monkeypatch.setattr("safelight.storage.s3.outlook.TRIAL_S", waited_s)
+    client = clients(proxy.url, patience=PATIENT)
+    proxy.fault = Delay(None)
+    leaving = asyncio.create_task(content(client.bucket(bucket), "a"))
+    await asyncio.sleep(0.3)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    assert (client.outlook.give_up_s(bucket) == 0) is is_silent
+
+
 async def test_an_upload_that_takes_too_long_does_not_hold_back_others(
     seaweed: S3Server, proxy: FaultProxy, clients: Clients, bucket: str
 ) -> None:

@@ -365,9 +365,8 @@ class Bucket:
         while True:
             region = client.region(self._name)
             try:
-                if at_once:
-                    await outlook.admit(self._name)
-                result = await attempt(client.transport(self._name, full_key))
+                transport = client.transport(self._name, full_key)
+                result = await (self._asked(attempt, transport) if at_once else attempt(transport))
                 outlook.note_answered(self._name)
                 return result
             except Refused as refused:
@@ -386,6 +385,17 @@ class Bucket:
                 raise explained(failure, self._name, key) from failure
             await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 (no secret)
             pause_s = min(2 * pause_s, patience.max_backoff_s)
+
+    async def _asked(self, attempt: Callable[[Transport], Awaitable[T]], transport: Transport) -> T:
+        """One attempt, unless the store keeps silent. Raises: Unreachable, what `attempt` raises."""
+        outlook = self._client.outlook
+        await outlook.admit(self._name)
+        began = time.monotonic()
+        try:
+            return await attempt(transport)
+        except asyncio.CancelledError:
+            outlook.note_left(self._name, began)
+            raise
 
     async def _follow(self, tried: str, refused: Refused) -> bool:
         try:

@@ -91,8 +91,19 @@ class Outlook:
             return
         if not failure.slow:
             self._end_silence(bucket, "is no longer silent, but cannot be reached")
-        elif at_once and bucket not in self._silences and self._heard.get(bucket, 0) < began:
-            self._silences[bucket] = _Silence(began)
+        elif at_once:
+            self._note_silent(bucket, began)
+
+    def note_left(self, bucket: str, began: float) -> None:
+        """Remember that nobody waits any longer for what was asked at `began`: clients may have less patience
+        than we, and the silence would never be noticed.
+        """
+        if monotonic() - began >= TRIAL_S:
+            self._note_silent(bucket, began)
+
+    def _note_silent(self, bucket: str, since: float) -> None:
+        if bucket not in self._silences and self._heard.get(bucket, 0) < since:
+            self._silences[bucket] = _Silence(since)
             self._rounds[bucket] += 1
             _log.warning(f"S3 bucket '{bucket}' keeps silent: one request in {TRIAL_S} s tries, others fail")
 

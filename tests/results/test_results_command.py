@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 from results_site import Sites
 
 from safelight.cli.cache import command
+from safelight.results.epochs import FILE_NAME, Epochs
 
 TAGGED = 'get "x" { cache root="cache" tag="red, #{path}"; output_text "a"; }'
 
@@ -55,3 +56,19 @@ def test_a_configuration_without_caches_is_refused(
     refused = run("get { output_ok; }", *arguments)
     assert refused.exit_code == 1
     assert str(refused.exception) == "command.sdl: no endpoint keeps answers: there is no 'cache' statement"
+
+
+@pytest.mark.parametrize("arguments", [("stats",), ("purge", "--tag", "red")])
+def test_a_command_leaves_a_cache_that_outlives_a_start_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    """Beside a server that was stopped in order."""
+    monkeypatch.chdir(tmp_path)
+    epochs = Epochs(Path("cache"))
+    identity = epochs.identity
+    epochs.close()
+    assert run(TAGGED, *arguments).exit_code == 0
+    with Path("cache", FILE_NAME).open("r+b") as file:
+        file.seek(32)
+        file.write(b"another boot ...")
+    assert Epochs(Path("cache")).identity == identity

@@ -1,5 +1,6 @@
 """The logical times that processes share: what is marked is seen, and a kill leaves nothing locked."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -147,3 +148,50 @@ def test_what_clients_are_told_of_a_failed_change_has_no_path_of_the_server(tmp_
         pass
     assert str(tmp_path) not in caught.value.message
     assert str(tmp_path / FILE_NAME) in (caught.value.detail or "")
+
+
+def start_machine_again(directory: Path) -> None:
+    """As the file is found then: it was used last while the machine ran another time."""
+    with (directory / FILE_NAME).open("r+b") as file:
+        file.seek(32)
+        file.write(b"another boot ...")
+
+
+def test_what_is_closed_in_order_outlives_a_start_of_the_machine(tmp_path: Path) -> None:
+    one, other = Epochs(tmp_path), Epochs(tmp_path)
+    identity, before = one.identity, one.now()
+    one.mark(5)
+    for epochs in (one, other):
+        epochs.close()
+    start_machine_again(tmp_path)
+    again = Epochs(tmp_path)
+    assert again.identity == identity
+    assert not again.unchanged([5], before)
+    assert Epochs(tmp_path).identity == identity, "also for the second one that comes"
+
+
+@pytest.mark.parametrize("then", ["none is closed", "one is not closed", "opened again"])
+def test_after_a_power_cut_nothing_is_valid(tmp_path: Path, then: str) -> None:
+    """Changes may have been lost with it."""
+    users = [Epochs(tmp_path), Epochs(tmp_path)]
+    identity = users[0].identity
+    users[0].mark(5)
+    for epochs in {"none is closed": [], "one is not closed": users[1:], "opened again": users}[then]:
+        epochs.close()
+    if then == "opened again":
+        users.append(Epochs(tmp_path))
+        assert users[2].identity == identity
+    start_machine_again(tmp_path)
+    one, other = Epochs(tmp_path), Epochs(tmp_path)
+    assert one.identity == other.identity != identity
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of others")
+def test_what_root_replaces_belongs_to_who_had_it(tmp_path: Path) -> None:
+    """A command of root, after a power cut and before the server has started."""
+    Epochs(tmp_path)
+    os.chown(tmp_path / FILE_NAME, 12345, 12345)
+    start_machine_again(tmp_path)
+    Epochs(tmp_path)
+    status = (tmp_path / FILE_NAME).stat()
+    assert (status.st_uid, status.st_gid) == (12345, 12345)

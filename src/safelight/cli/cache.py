@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +48,10 @@ def stats_command(config: Path, data: Path | None, lenient: bool) -> None:
     from safelight.statements.result_caches import bounds
 
     declared = _loaded(config, data, lenient=lenient)
-    shelves = dict(_shelves(declared))
-    for root, max_bytes in bounds(declared).items():
-        answers, size = shelves[root].usage() if root in shelves else (0, 0)
-        click.echo(f"{root}: {answers} answers, {size} of {max_bytes} bytes")
+    with _shelves(declared) as shelves:
+        for root, max_bytes in bounds(declared).items():
+            answers, size = shelves[root].usage() if root in shelves else (0, 0)
+            click.echo(f"{root}: {answers} answers, {size} of {max_bytes} bytes")
 
 
 @command.command("purge")
@@ -114,30 +115,37 @@ def _loaded(file: Path, data: Path | None, *, lenient: bool) -> "Config":
     return declared
 
 
-def _shelves(config: "Config") -> "Iterator[tuple[str, Shelf]]":
+@contextmanager
+def _shelves(config: "Config") -> "Generator[dict[str, Shelf]]":
     """The caches that are there; none is made, or it might belong to the wrong user. Raises: StorageError."""
     from safelight.results.epochs import FILE_NAME
     from safelight.results.shelf import Shelf
     from safelight.statements.result_caches import bounds
 
-    for root, max_bytes in bounds(config).items():
-        if (Path(root) / FILE_NAME).exists():
-            yield root, Shelf(Path(root), max_bytes)
+    shelves: dict[str, Shelf] = {}
+    with ExitStack() as opened:
+        for root, max_bytes in bounds(config).items():
+            if (Path(root) / FILE_NAME).exists():
+                shelves[root] = Shelf(Path(root), max_bytes)
+                opened.callback(shelves[root].epochs.close)
+        yield shelves
 
 
 def _purge_here(config: "Config", slots: list[int], *, everything: bool) -> None:
     """Raises: StorageError."""
     from safelight.statements.result_caches import bounds
 
-    shelves = dict(_shelves(config))
-    for root in bounds(config):
-        if root not in shelves:
-            click.echo(f"{root}: nothing dropped, as no server has kept answers in {Path(root).absolute()}")
-    for root, shelf in shelves.items():
-        for slot in slots:
-            shelf.epochs.mark(slot)
-        removed = f"{shelf.clear()} answers removed" if everything else "purged"
-        click.echo(f"{root}: {removed}")
+    with _shelves(config) as shelves:
+        for root in bounds(config):
+            if root not in shelves:
+                click.echo(
+                    f"{root}: nothing dropped, as no server has kept answers in {Path(root).absolute()}"
+                )
+        for root, shelf in shelves.items():
+            for slot in slots:
+                shelf.epochs.mark(slot)
+            removed = f"{shelf.clear()} answers removed" if everything else "purged"
+            click.echo(f"{root}: {removed}")
 
 
 async def _purge_shared(config: "Config", slots: list[int]) -> list[str]:

@@ -8,11 +8,16 @@ slot that it depends on is later. Checking that reads mapped memory and costs no
 Whoever changes something stored holds a lock on its slot, from before the slot is marked until the change
 is made. So an answer computed meanwhile, from who knows which content, is known to be no answer to keep; and
 a process that is killed half-way leaves no lock.
+
+Changes are not written through to the disk one by one: that would cost each store another flush. The last
+process to close the file does, and says so in it. Where nobody has said so before the machine was started
+again, as after a power cut, changes may be lost, and the file is taken for none of ours.
 """
 
 import fcntl
 import os
 import secrets
+import stat
 import struct
 import time
 from collections.abc import Generator, Iterable
@@ -32,13 +37,19 @@ ALL = 0
 """The slot of everything."""
 
 _MAGIC = b"SLepoch1"
-_HEADER = struct.Struct("=8s16sQ")
+_HEADER = struct.Struct("=8s16sQ16sQ")
+"""What it is, its identity, the clock, the boot of the machine that used it last, if all of it is on disk."""
 _HEADER_BYTES = 4096
-_CLOCK = _HEADER.size // 8 - 1
+_CLOCK = 3
+_USE = struct.Struct("=16sQ")
+_USE_AT = _HEADER.size - _USE.size
 _FIRST_SLOT = _HEADER_BYTES // 8
 _FILE_BYTES = _HEADER_BYTES + 8 * SLOTS
 _NUMBER = struct.Struct("=Q")
 _LOCK = struct.Struct("hhqqi4x")
+_USERS = SLOTS
+"""The byte, after those of the slots, on which all who use the file hold a lock."""
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _LOOK_EVERY_S = 1.0
 
 
@@ -151,8 +162,17 @@ class Epochs:
         return _LOCK.unpack(asked)[0] != fcntl.F_UNLCK
 
     def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._file.descriptor)
+        """Let go of the file; the last of its users sees to it that all of it is on disk."""
+        descriptor = self._file.descriptor
+        try:
+            with suppress(OSError):  # others use it still
+                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _lock(fcntl.F_WRLCK, _USERS))
+                os.fdatasync(descriptor)
+                _note_use(descriptor, is_on_disk=True)
+            with suppress(OSError):  # what is mapped would keep the lock
+                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _lock(fcntl.F_UNLCK, _USERS))
+        finally:
+            os.close(descriptor)
 
     def _look(self) -> None:
         """Follow a replaced or overwritten file: somebody may have emptied the directory, or restored it.
@@ -184,7 +204,7 @@ def _is_in_place(path: Path, file: _File) -> bool:
         return False
     if (status.st_dev, status.st_ino) != file.inode or status.st_size != _FILE_BYTES:
         return False
-    magic, identity, _ = _HEADER.unpack(os.pread(file.descriptor, _HEADER.size, 0))
+    magic, identity, *_ = _HEADER.unpack(os.pread(file.descriptor, _HEADER.size, 0))
     return magic == _MAGIC and identity.hex() == file.identity
 
 
@@ -201,16 +221,15 @@ def _opened_or_made(path: Path) -> _File:
 
 
 def _opened(path: Path) -> _File | None:
-    """None for a file that is missing, or none of ours."""
+    """None for a file that is missing, none of ours, or may lack changes. Raises: OSError."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return None
     try:
-        status = os.fstat(descriptor)
-        header = os.pread(descriptor, _HEADER.size, 0)
-        if status.st_size == _FILE_BYTES and header[: len(_MAGIC)] == _MAGIC:
-            _, identity, _ = _HEADER.unpack(header)
+        identity = _begun_use(descriptor)
+        if identity is not None:
+            status = os.fstat(descriptor)
             numbers = memoryview(mmap(descriptor, _FILE_BYTES, access=ACCESS_READ)).cast("Q")
             return _File(descriptor, numbers, identity.hex(), (status.st_dev, status.st_ino))
     except BaseException:
@@ -220,14 +239,43 @@ def _opened(path: Path) -> _File | None:
     return None
 
 
+def _begun_use(descriptor: int) -> bytes | None:
+    """The identity of a file that is used from now on; None for one that cannot be. Raises: OSError."""
+    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLKW, _lock(fcntl.F_RDLCK, _USERS))
+    header = os.pread(descriptor, _HEADER.size, 0)
+    if os.fstat(descriptor).st_size != _FILE_BYTES or header[: len(_MAGIC)] != _MAGIC:
+        return None
+    _, identity, _, boot, is_on_disk = _HEADER.unpack(header)
+    if boot != _boot_id() and not is_on_disk:
+        return None
+    if boot != _boot_id() or is_on_disk:
+        _note_use(descriptor, is_on_disk=False)
+    return identity
+
+
+def _note_use(descriptor: int, *, is_on_disk: bool) -> None:
+    """Say on disk whether all changes are there. Raises: OSError."""
+    os.pwrite(descriptor, _USE.pack(_boot_id(), is_on_disk), _USE_AT)
+    os.fdatasync(descriptor)
+
+
+def _boot_id() -> bytes:
+    """Another one each time that the machine is started (random(4)); one for ever where nobody says."""
+    try:
+        return bytes.fromhex(_BOOT_ID.read_text().strip().replace("-", ""))
+    except OSError:
+        return bytes(16)
+
+
 def _make(path: Path, *, replace: bool) -> None:
     """A file with all its blocks: a mark must not fail, nor a reader fault, because a disk is full."""
     aside = path.with_name(f"{FILE_NAME}.{secrets.token_hex(8)}")
     descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         os.posix_fallocate(descriptor, 0, _FILE_BYTES)
-        os.pwrite(descriptor, _HEADER.pack(_MAGIC, secrets.token_bytes(16), 1), 0)
+        os.pwrite(descriptor, _HEADER.pack(_MAGIC, secrets.token_bytes(16), 1, _boot_id(), False), 0)
         if replace:
+            _give_to_owner(descriptor, path)
             aside.rename(path)
         else:
             with suppress(FileExistsError):  # another process was faster
@@ -235,6 +283,14 @@ def _make(path: Path, *, replace: bool) -> None:
     finally:
         os.close(descriptor)
         aside.unlink(missing_ok=True)
+
+
+def _give_to_owner(descriptor: int, path: Path) -> None:
+    """What a command of root makes anew still belongs to the server. Raises: OSError."""
+    owner = path.stat()
+    if os.geteuid() == 0:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(owner.st_mode))
 
 
 @contextmanager

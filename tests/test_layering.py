@@ -31,14 +31,14 @@ LAYERS = """
     protocol  plugin
     image  storage
     spool
-    blob  connecting  etag  multipart  signing  template  uri  url  xid
+    blob  connecting  etag  finish  multipart  signing  template  uri  url  xid
     errors  timing
 """
 """A room imports rooms on lines below its own; rooms on one line do not know each other."""
 
 NARROWER = {
     "image": {"errors"},
-    "storage": {"blob", "connecting", "errors", "spool", "url"},
+    "storage": {"blob", "connecting", "errors", "finish", "spool", "url"},
     "results": {"blob", "errors", "storage"},
     "config": {"errors", "template"},
     "engine": {"blob", "connecting", "errors", "image", "multipart", "protocol", "timing", "xid"},
@@ -49,6 +49,7 @@ NARROWER = {
     "blob": set(),
     "connecting": set(),
     "etag": set(),
+    "finish": set(),
     "spool": {"blob", "errors"},
     "multipart": set(),
     "signing": set(),

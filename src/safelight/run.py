@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from safelight.blob import Blob
+from safelight.finish import to_the_end
 from safelight.model import (
     Answer,
     Captures,
@@ -24,9 +25,6 @@ from safelight.variables import Variables
 HASH_INLINE_BYTES = 1 << 20
 
 ReadBody = Callable[[], Awaitable[Blob]]
-
-_under_way: "set[asyncio.Task[None]]" = set()
-"""Changes that caches are told of, held here until they are made: their requests may end before."""
 
 _cut_off: list[ExitStack] = []
 """Locks of changes that ended with the event loop: a thread may still write. They go with the process."""
@@ -113,10 +111,7 @@ async def store(stores: Iterable[Store], state: RequestState, told: Sequence[Epo
 async def _make(told: Sequence[Epochs], changes: Sequence[Change]) -> None:
     for change in changes:
         if told:
-            making = asyncio.create_task(_make_told(told, change))
-            _under_way.add(making)
-            making.add_done_callback(_under_way.discard)
-            await asyncio.shield(making)
+            await to_the_end(_make_told(told, change))
         else:
             await change.make()
 

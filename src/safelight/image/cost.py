@@ -25,20 +25,13 @@ memory shared with the server and in the server.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import cos, floor, inf, radians, sin
 
-from safelight.errors import TooLarge
-from safelight.image.arguments import parse_float
-from safelight.image.geometry import Plan, Size, fill, fit, rotated_bounds
-from safelight.image.spec import Edit
+from safelight.image.geometry import Size
 
 BASE_BYTES = 8 << 20
 """For every request: buffers, and what the allocator loses."""
 
 PIXEL_BYTES = 4
-RESIZING = "resize_"
-"""How the names of edits begin that resize."""
-
 _PEAK_BYTES = {"AVIF": 20, "JP2": 24}
 _HELD_BYTES = {"AVIF": 8, "GIF": 6, "TIFF": 6, "WEBP": 7.5}
 _PILLOW_PEAK_BYTES, _PILLOW_HELD_BYTES = 11, 7
@@ -220,37 +213,3 @@ def of_light(decoded: Size, target: Size, rows: int) -> int:
 def of_edit(before: Size, after: Size) -> int:
     """The pictures before and after an edit are in memory."""
     return PIXEL_BYTES * (pixels(before) + pixels(after))
-
-
-def plan_of_edit(size: Size, edit: Edit) -> Plan:
-    """What an edit makes of a picture: rotating and resizing change it, nothing else is taken to be cut off.
-
-    An edit that will complain changes nothing.
-    """
-    numbers = [number for number in map(parse_float, edit.args[:2]) if number is not None]
-    try:
-        match edit.name, numbers:
-            case "rotate", [angle_deg, *_]:
-                arc = radians(angle_deg)
-                width, height = rotated_bounds(size, sin(arc), cos(arc))
-                return Plan(Size(int(width) + 1, int(height) + 1))
-            case name, [width, height] if name.startswith(RESIZING) and width >= 0 and height >= 0:
-                return _resized(size, name, width, height)
-            case _:
-                return Plan(size)
-    except TooLarge:
-        return Plan(size)
-
-
-def _resized(size: Size, name: str, width: float, height: float) -> Plan:
-    """As `edit` does it. Raises: TooLarge."""
-    columns, rows = floor(width + 0.5), floor(height + 0.5)
-    match name:
-        case "resize_crop":
-            return fill(size, width, height, 0.5, 0.5)
-        case "resize_stretch":
-            return Plan(Size(columns, rows) if columns and rows else size)
-        case "resize_limit" if size.width <= width and size.height <= height:
-            return Plan(size)
-        case _:
-            return Plan(fit(size, columns or inf, rows or inf))

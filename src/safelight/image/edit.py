@@ -17,17 +17,14 @@ from safelight.image.caption import MAX_CHARACTERS, draw_caption
 from safelight.image.colour import Colour, ColourError, parse_colour
 from safelight.image.geometry import (
     Box,
-    Plan,
-    Size,
     check_pixels,
-    fill,
-    fit,
     normalize_region,
     relative_box,
     relative_to_diagonal,
 )
 from safelight.image.method import BACKGROUND, DEFAULT_BACKGROUND, Tools
 from safelight.image.resize import count_plan, finish, inked, scale, size_of, turn
+from safelight.image.resizing import RESIZES
 from safelight.image.spec import Edit, ThumbnailSpec
 
 _LOG = logging.getLogger("safelight.image")
@@ -93,58 +90,18 @@ def _values(operation: Operation, edit: Edit) -> Values:
 # --- sizes in pixels
 
 
-def resize_crop(image: Image, values: Values, context: Context) -> Image:
-    """Cover width x height, cut off what is over."""
-    width, height = _target(values)
-    if width == 0 or height == 0:
-        raise ArgumentError(f"expected width and height to be positive, got: {width:g}x{height:g}")
-    plan = fill(size_of(image), width, height, *values.numbers("float-x", "float-y"))
-    return _resized(image, plan, context)
+def _resizing(name: str, *options: str) -> Apply:
+    """The edit `name`, to the size that `RESIZES` says of width, height and `options`."""
+    plan_of = RESIZES[name]
 
+    def apply(image: Image, values: Values, context: Context) -> Image:
+        size = size_of(image)
+        plan = plan_of(size, *values.numbers("width", "height", *options))
+        check_pixels(*plan.size, context.tools.max_pixels)
+        count_plan(plan, size, context.tools.counts)
+        return finish(scale(image, plan.size, is_linear=context.tools.is_linear), plan, None)
 
-def resize_fit(image: Image, values: Values, context: Context) -> Image:
-    """Fit into width x height; one 0 leaves that side free."""
-    return _resized(image, _fit_target(image, *_target(values)), context)
-
-
-def resize_limit(image: Image, values: Values, context: Context) -> Image:
-    """As `resize_fit`, but only if the image is wider or higher."""
-    width, height = _target(values)
-    plan = _fit_target(image, width, height)
-    if image.width > width or image.height > height:
-        return _resized(image, plan, context)
-    return image
-
-
-def resize_stretch(image: Image, values: Values, context: Context) -> Image:
-    """Exactly width x height: the ratio is not kept."""
-    width, height = (floor(side + 0.5) for side in _target(values))
-    if not width or not height:
-        raise ArgumentError(f"expected width and height to be positive, got: {width}x{height}")
-    return _resized(image, Plan(Size(width, height)), context)
-
-
-def _target(values: Values) -> tuple[float, float]:
-    width, height = values.numbers("width", "height")
-    if width < 0 or height < 0:
-        raise ArgumentError(f"expected width and height to be positive, got: {width:g}x{height:g}")
-    return width, height
-
-
-def _fit_target(image: Image, width: float, height: float) -> Plan:
-    """Sides are written with two decimals, then rounded half up; 0 is free (reference 7.5)."""
-    columns, rows = (floor(float(f"{side:.2f}") + 0.5) for side in (width, height))
-    if not columns and not rows:
-        raise ArgumentError("expected width or height to be positive, got: 0x0")
-    size = size_of(image)
-    free = float("inf")
-    return Plan(size if size == (columns, rows) else fit(size, columns or free, rows or free))
-
-
-def _resized(image: Image, plan: Plan, context: Context) -> Image:
-    check_pixels(*plan.size, context.tools.max_pixels)
-    count_plan(plan, size_of(image), context.tools.counts)
-    return finish(scale(image, plan.size, is_linear=context.tools.is_linear), plan, None)
+    return apply
 
 
 # --- rotate
@@ -242,9 +199,9 @@ _DIAGONAL = "share of the diagonal"
 EDITS: dict[str, Operation] = {
     operation.name: operation
     for operation in (
-        Operation("resize_crop", resize_crop, _SIDES, _FLOATS),
-        Operation("resize_fit", resize_fit, _SIDES),
-        Operation("resize_limit", resize_limit, _SIDES),
+        Operation("resize_crop", _resizing("resize_crop", "float-x", "float-y"), _SIDES, _FLOATS),
+        Operation("resize_fit", _resizing("resize_fit"), _SIDES),
+        Operation("resize_limit", _resizing("resize_limit"), _SIDES),
         Operation(
             "rotate",
             rotate,
@@ -263,7 +220,7 @@ EDITS: dict[str, Operation] = {
             ),
         ),
         Operation("rectangle", rectangle, _BOX, (Argument("color", Kind.COLOUR, "black"),)),
-        Operation("resize_stretch", resize_stretch, _SIDES),
+        Operation("resize_stretch", _resizing("resize_stretch"), _SIDES),
         Operation(
             "caption",
             caption,

@@ -1,15 +1,19 @@
 """How much memory a request will take: what `cost` says of its decoding and of everything that it makes."""
 
 from collections.abc import Sequence
+from math import cos, radians, sin
 
-from safelight.errors import SafelightError
+from safelight.errors import SafelightError, TooLarge
 from safelight.image import cost
-from safelight.image.geometry import Plan, Size, check_pixels, largest
+from safelight.image.arguments import ArgumentError, parse_float
+from safelight.image.geometry import Plan, Size, check_pixels, largest, rotated_bounds
 from safelight.image.linear import rows_in_memory
 from safelight.image.load import Input
 from safelight.image.method import find_method, method_errors
 from safelight.image.recipe import Recipe, Run, demand, encoding_of
+from safelight.image.resizing import RESIZES
 from safelight.image.save import Encoding
+from safelight.image.spec import Edit
 
 
 def weigh(input_bytes: int, source: Input, groups: Sequence[Sequence[Recipe]], run: Run) -> int:
@@ -55,14 +59,34 @@ def _edits(recipe: Recipe, max_pixels: int) -> tuple[Size, int]:
     """Size after all edits, and bytes for the greediest."""
     size, most = recipe.target, 0
     for edit in recipe.spec.edits:
-        plan = cost.plan_of_edit(size, edit)
+        plan = _plan_of_edit(size, edit)
         if cost.pixels(plan.size) > max_pixels:  # refused when its turn comes
             plan = Plan(size)
-        is_linear = recipe.policy.is_linear and edit.name.startswith(cost.RESIZING)
+        is_linear = recipe.policy.is_linear and edit.name in RESIZES
         light_bytes = _light(size, plan.size, is_linear=is_linear)
         most = max(most, cost.of_edit(size, plan.final) + light_bytes)
         size = plan.final
     return size, most
+
+
+def _plan_of_edit(size: Size, edit: Edit) -> Plan:
+    """What an edit makes of a picture: rotating and resizing change it, nothing else is taken to be cut off.
+
+    An edit that will complain changes nothing.
+    """
+    numbers = [number for number in map(parse_float, edit.args[:2]) if number is not None]
+    try:
+        match edit.name, numbers:
+            case "rotate", [angle_deg, *_]:
+                arc = radians(angle_deg)
+                width, height = rotated_bounds(size, sin(arc), cos(arc))
+                return Plan(Size(int(width) + 1, int(height) + 1))
+            case name, [width, height] if name in RESIZES:
+                return RESIZES[name](size, width, height)
+            case _:
+                return Plan(size)
+    except (ArgumentError, TooLarge):
+        return Plan(size)
 
 
 def _foreseen(source: Input, recipe: Recipe, edited_size: Size, run: Run) -> tuple[Plan, Encoding | None]:

@@ -55,7 +55,7 @@ def resize(image: Image, have: tuple[float, float], size: Size) -> Image:
     down = _blocks(height, have[1], size.height)
     across = _blocks(width, have[0], size.width)
     most_rows = max(block.last - block.first for block in down)
-    lower = _summed if is_summed(most_rows, size.height) else _windowed
+    lower = _summed if most_rows > size.height + _MANY_ROWS else _windowed
     result = np.empty((size.height, size.width, bands), np.uint8)
     for top, columns in lower(_Rows(image, bands, has_alpha), down, most_rows):
         bottom = top + columns.shape[1]
@@ -165,11 +165,6 @@ def _blocks(have: int, length: float, count: int) -> tuple[_Block, ...]:
 
 def _lanczos(offsets: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.abs(offsets) < LOBES, np.sinc(offsets) * np.sinc(offsets / LOBES), 0.0)
-
-
-def is_summed(most_rows: int, count: int) -> bool:
-    """Whether all outputs take much less memory than the rows that one block of them is made of."""
-    return most_rows > count + _MANY_ROWS
 
 
 def rows_in_memory(have: int, count: int) -> int:

@@ -23,6 +23,7 @@ import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from zlib import crc32
@@ -259,6 +260,7 @@ def _note_use(descriptor: int, *, is_on_disk: bool) -> None:
     os.fdatasync(descriptor)
 
 
+@cache
 def _boot_id() -> bytes:
     """Another one each time that the machine is started (random(4)); one for ever where nobody says."""
     try:

@@ -10,18 +10,19 @@ import hashlib
 import os
 import struct
 import time
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import structlog
 
 from safelight.blob import Blob, FileBlob, MemoryBlob
 from safelight.errors import ConfigError, MemoryLimitExceeded, SetupError, StorageError
+from safelight.finish import to_the_end
 from safelight.storage.base import Joining, MakeUrl, Storage, Stored
 from safelight.storage.bounded import BoundedDirectory
 from safelight.storage.flight import SharedCall
@@ -45,9 +46,6 @@ _Head = dict[str, msgspec.Raw]
 _head = msgspec.msgpack.Decoder(_Head)
 _time = msgspec.msgpack.Decoder(float)
 _log = structlog.get_logger("safelight.storage")
-
-_under_way: "set[asyncio.Task[None]]" = set()
-"""Changes of copies, held here until they are made: their requests may end before."""
 
 
 class _Damaged(Exception):
@@ -109,13 +107,14 @@ class ObjectCache:
         Those who share the data of one download write it once. `replaced`: the object is new,
         so nothing of an older copy's head applies to it.
         """
+        # To the end, as what drops it: the thread of a request that is given up may write after that.
         start = partial(self._keep, address, stored, url_key, watch, replaced)
-        await _to_the_end(self._keeping.join((address, url_key, id(stored.data)), start))
+        await to_the_end(self._keeping.join((address, url_key, id(stored.data)), start))
 
     async def drop(self, address: str) -> None:
         """Forget an object because it was changed or deleted, or may have been."""
         self.overtake(address)
-        await _to_the_end(asyncio.to_thread(self._remove, address))
+        await to_the_end(asyncio.to_thread(self._remove, address))
 
     @contextmanager
     def watched(self, address: str) -> Generator[Watch]:
@@ -271,16 +270,6 @@ class CachedStorage:
             await self._inner.delete(key)
         finally:
             await self._cache.drop(self._address(key))
-
-
-async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Do `work`, even if the request is given up: a thread goes on writing an old copy, or never begins to
-    remove one.
-    """
-    task = asyncio.create_task(work)
-    _under_way.add(task)
-    task.add_done_callback(_under_way.discard)
-    await asyncio.shield(task)
 
 
 def _name(address: str) -> str:
